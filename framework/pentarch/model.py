@@ -1,0 +1,83 @@
+"""The frozen pydantic base that every public data type is built on."""
+
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pentarch.errors import FieldError
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Model(BaseModel):
+    """Frozen data: no unknown keys, no NaN, and the string under a field is its manual."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        ser_json_inf_nan="null",
+    )
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with `changes`, validated again.
+
+        Raises:
+            FieldError: A changed field has a wrong value.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return load(type(self), {**values, **changes}, where=type(self).__name__)
+
+
+def load(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
+    """Return `values` as a validated `model`.
+
+    Args:
+        model: The model class.
+        values: Its fields, as parsed from YAML or JSON or given in Python.
+        where: File or object the values come from, for the error.
+
+    Raises:
+        FieldError: A field is missing, unknown or has a wrong value; the first one is named
+            with its path, the count of further ones is said.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise field_error(error, where=where) from None
+
+
+def field_error(error: ValidationError, *, where: str) -> FieldError:
+    """Return the first problem of a pydantic error as pentarch's own error."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = _path(first["loc"])
+    found = first.get("input")
+    shown = repr(found)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    problem, expected = _describe(first["type"], first["msg"], shown)
+    more = len(problems) - 1
+    if more:
+        others = ", ".join(_path(p["loc"]) for p in problems[1:4])
+        expected += f" ({more} more: {others}{', ...' if more > 3 else ''})"
+    return FieldError(where=where, path=path, problem=problem, expected=expected)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
+    return path
+
+
+def _describe(kind: str, message: str, shown: str) -> tuple[str, str]:
+    if kind == "missing":
+        return "is missing", "a value"
+    if kind == "extra_forbidden":
+        return f"is not a known field (value {shown})", "only the fields that `pentarch schema` lists"
+    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"found {shown}", expected[:1].lower() + expected[1:].rstrip(".")

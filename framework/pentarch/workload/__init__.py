@@ -1,0 +1,1 @@
+"""Workloads: which transformer, which query, which number formats."""

@@ -1,0 +1,72 @@
+"""What is asked: lengths, load and the number format of every role."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+
+from pentarch.errors import UnknownNameError
+from pentarch.model import Model
+from pentarch.workload.formats import NumberFormat, number_format
+
+
+def _format_name(name: str) -> str:
+    try:
+        return number_format(name).name
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+
+
+FormatName = Annotated[str, AfterValidator(_format_name)]
+"""Name of a number format, canonical after validation."""
+
+
+class Query(Model):
+    """One request, and how many of them are in flight (DEFINITIONS.md, operating point)."""
+
+    prompt_tokens: PositiveInt = 1024
+    """Tokens of the prompt, P."""
+    output_tokens: PositiveInt = 256
+    """Tokens generated, T; the first comes out of prefill."""
+    concurrency: PositiveInt = 1
+    """Queries in flight, C: closed loop, each replaced when it ends."""
+    prefix_tokens: NonNegativeInt = 0
+    """Prompt tokens whose keys and values are already cached; fewer than the prompt's."""
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens that prefill must process."""
+        return self.prompt_tokens - self.prefix_tokens
+
+    @property
+    def decode_steps(self) -> int:
+        """Decode steps of one query, T - 1."""
+        return self.output_tokens - 1
+
+    @property
+    def last_context(self) -> int:
+        """Keys seen by the last decode step, and tokens whose KV must fit: P + T."""
+        return self.prompt_tokens + self.output_tokens
+
+
+class Precisions(Model):
+    """Number format of every role."""
+
+    weights: FormatName = "fp8"
+    """GEMM weights."""
+    activations: FormatName = "fp8"
+    """GEMM inputs."""
+    kv: FormatName = "fp8"
+    """Stored keys and values."""
+    accumulation: FormatName = "fp32"
+    """On-chip accumulators and attention statistics."""
+    spill: FormatName = "fp32"
+    """Partial sums that leave their accumulator."""
+    hidden: FormatName = "bf16"
+    """Residual stream, norms, router, logits, embeddings: what quantization leaves at 16 bits."""
+    lm_head: FormatName | None = None
+    """Weights of the LM head; `None` means as `weights`."""
+
+    def of(self, role: str) -> NumberFormat:
+        """Return the number format of a role, `lm_head` resolved."""
+        name = getattr(self, role)
+        return number_format(self.weights if name is None else name)

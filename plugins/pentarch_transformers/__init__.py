@@ -1,0 +1,1 @@
+"""Decoder-only transformers: families that read model configurations, and named workloads."""

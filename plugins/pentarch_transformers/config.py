@@ -1,0 +1,21 @@
+"""What the configurations of all families have in common: strict values, unknown keys ignored."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Raw configuration of one family.
+
+    A `config.json` holds much that does not shape the model (dropout, token ids, library versions):
+    keys without a field are ignored. A number in quotes, a fraction or a boolean is no count.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", strict=True, use_attribute_docstrings=True
+    )
+
+
+Count = Annotated[int, Field(gt=0)]
+"""A whole number of at least 1."""

@@ -1,0 +1,1 @@
+"""Named workloads, one YAML file each."""
