@@ -1,0 +1,1 @@
+"""Hardware: machines as the engine sees them, systems, runtimes and the technology library."""

@@ -1,0 +1,264 @@
+"""Columns: one part of a machine for a batch of designs.
+
+A part (`Level`, `Engine`, ...) is a pydantic model with scalar fields: that is what people read,
+write and validate. `Columns` holds the same part for N designs: every number an own contiguous
+float64[N] array, everything else one plain value shared by the batch. The models are the single
+description; the checks of a batch use the constraints of their fields, vectorized.
+"""
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import annotated_types
+import numpy as np
+import numpy.typing as npt
+from pydantic.fields import FieldInfo
+
+from pentarch.errors import FieldError
+from pentarch.model import Model
+
+Floats = npt.NDArray[np.float64]
+P = TypeVar("P", bound=Model)
+
+
+class FieldRole(Enum):
+    """How a field of a part behaves in a batch."""
+
+    NUMBER = auto()
+    """One number per design."""
+    NUMBERS = auto()
+    """A mapping from a name to one number per design."""
+    STRUCTURE = auto()
+    """One value for the whole batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """What the batch checks need to know of a field."""
+
+    role: FieldRole
+    """Number, numbers by name, or structure."""
+    optional: bool
+    """Whether `None` (unknown or absent) is allowed."""
+    has_default: bool
+    """Whether it may be left out."""
+    default: Any
+    """The default, when there is one."""
+    bounds: tuple[tuple[str, float], ...]
+    """Bounds as (comparison, limit), for example (("gt", 0.0),)."""
+
+
+@cache
+def field_specs(model: type[Model]) -> Mapping[str, FieldSpec]:
+    """Return the specification of every field of `model`."""
+    return types.MappingProxyType(
+        {name: _spec(info) for name, info in model.model_fields.items()}
+    )
+
+
+def _spec(info: FieldInfo) -> FieldSpec:
+    annotation, bounds, optional = info.annotation, _bounds(info.metadata), False
+    inner = _unwrap(annotation)
+    if type(None) in inner:
+        optional = True
+        inner = tuple(kind for kind in inner if kind is not type(None))
+    role = FieldRole.STRUCTURE
+    if len(inner) == 1:
+        bare, extra = _strip(inner[0])
+        bounds += extra
+        if bare in (int, float):
+            role = FieldRole.NUMBER
+        elif typing.get_origin(bare) in (dict, Mapping):
+            value, extra = _strip(typing.get_args(bare)[1])
+            bounds += extra
+            if value in (int, float):
+                role = FieldRole.NUMBERS
+    required = info.is_required()
+    return FieldSpec(
+        role=role, optional=optional, has_default=not required,
+        default=None if required else info.get_default(call_default_factory=True), bounds=bounds,
+    )  # fmt: skip
+
+
+def _unwrap(annotation: Any) -> tuple[Any, ...]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _strip(annotation: Any) -> tuple[Any, tuple[tuple[str, float], ...]]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        base, *metadata = typing.get_args(annotation)
+        bare, extra = _strip(base)
+        return bare, extra + _bounds(metadata)
+    return annotation, ()
+
+
+def _bounds(metadata: typing.Iterable[Any]) -> tuple[tuple[str, float], ...]:
+    found: list[tuple[str, float]] = []
+    for entry in metadata:
+        if isinstance(entry, annotated_types.GroupedMetadata):
+            found.extend(_bounds(iter(entry)))
+        for kind, key in (
+            (annotated_types.Gt, "gt"),
+            (annotated_types.Ge, "ge"),
+            (annotated_types.Lt, "lt"),
+            (annotated_types.Le, "le"),
+        ):
+            if isinstance(entry, kind):
+                found.append((key, float(getattr(entry, key))))
+    return tuple(found)
+
+
+_HOLDS = types.MappingProxyType(
+    {
+        "gt": (np.greater, "greater than"),
+        "ge": (np.greater_equal, "at least"),
+        "lt": (np.less, "less than"),
+        "le": (np.less_equal, "at most"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Generic[P]):
+    """One part of a machine for N designs; fields are attributes, as on the part itself."""
+
+    model: type[P]
+    """The part that this is a batch of."""
+    length: int
+    """Number of designs, N."""
+    numbers: Mapping[str, Floats]
+    """Float64[N] by field; a field that is absent or unknown has no entry."""
+    groups: Mapping[str, Mapping[str, Floats]]
+    """Float64[N] by field and name, for fields that map names to numbers."""
+    structure: Mapping[str, Any]
+    """Plain values by field."""
+
+    def __getattr__(self, name: str) -> Any:
+        for store in (self.numbers, self.groups, self.structure):
+            if name in store:
+                return store[name]
+        if name in field_specs(self.model):
+            return None
+        raise AttributeError(f"{self.model.__name__} has no field {name!r}")
+
+    def check(self, where: str) -> None:
+        """Raise a `FieldError` that names the first number that is not finite or out of bounds.
+
+        Args:
+            where: The machine and part, for the message.
+        """
+        specs = field_specs(self.model)
+        for name, values in self.numbers.items():
+            check_column(values, specs[name], where=where, path=name)
+        for name, group in self.groups.items():
+            for key, values in group.items():
+                check_column(values, specs[name], where=where, path=f"{name}.{key}")
+
+    def record(self, index: int) -> P:
+        """Return design `index` as a validated part."""
+        values: dict[str, Any] = dict(self.structure)
+        specs = field_specs(self.model)
+        for name, column in self.numbers.items():
+            values[name] = _scalar(column[index], self.model.model_fields[name])
+        for name, group in self.groups.items():
+            values[name] = {key: float(column[index]) for key, column in group.items()}
+        for name, spec in specs.items():
+            if name not in values and spec.optional:
+                values[name] = None
+        return self.model.model_validate(values)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> "Columns[P]":
+        """Return the designs at `indices`, in that order."""
+        return Columns(
+            model=self.model,
+            length=len(indices),
+            numbers={name: column[indices] for name, column in self.numbers.items()},
+            groups={
+                name: {key: column[indices] for key, column in group.items()}
+                for name, group in self.groups.items()
+            },
+            structure=self.structure,
+        )
+
+
+def check_column(values: Floats, spec: FieldSpec, *, where: str, path: str) -> None:
+    good = np.isfinite(values)
+    expected = "a finite number"
+    for comparison, limit in spec.bounds:
+        compare, words = _HOLDS[comparison]
+        holds = compare(values, limit)
+        if not holds.all():
+            expected = f"a number {words} {limit:g}"
+        good &= holds
+    if not good.all():
+        index = int(np.argmin(good))
+        raise FieldError(
+            where=where, path=path, problem=f"design {index} has {values[index]!r}", expected=expected
+        )
+
+
+def _scalar(value: np.float64, info: FieldInfo) -> float | int:
+    number = float(value)
+    return int(number) if int in _unwrap(info.annotation) and number.is_integer() else number
+
+
+def _contiguous(value: Any, length: int, *, where: str, path: str) -> Floats:
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim == 0:
+        return np.full(length, array, dtype=np.float64)
+    if array.shape != (length,):
+        raise FieldError(
+            where=where, path=path, problem=f"has the shape {array.shape}",
+            expected=f"a number or an array of shape ({length},)",
+        )  # fmt: skip
+    return np.ascontiguousarray(array)
+
+
+def columns(model: type[P], length: int, **fields: Any) -> Columns[P]:
+    """Return a part of N designs from plain values, numbers and float64[N] arrays.
+
+    Args:
+        model: The part, for example `Level`.
+        length: Number of designs, N.
+        **fields: As the fields of the part; a number may be a scalar or an array of shape (N,).
+
+    Raises:
+        FieldError: A field is unknown, missing, or an array has another shape. Values are
+            checked later, by `Columns.check`.
+    """
+    specs = field_specs(model)
+    where = model.__name__ + (f" {fields['name']}" if "name" in fields else "")
+    for name in fields:
+        if name not in specs:
+            raise FieldError(
+                where=where, path=name, problem="is not a field of this part",
+                expected="one of " + ", ".join(specs),
+            )  # fmt: skip
+    numbers: dict[str, Floats] = {}
+    groups: dict[str, Mapping[str, Floats]] = {}
+    structure: dict[str, Any] = {}
+    for name, spec in specs.items():
+        if name not in fields and not spec.has_default:
+            raise FieldError(where=where, path=name, problem="is missing", expected="a value")
+        value = fields.get(name, spec.default)
+        if spec.role is FieldRole.STRUCTURE:
+            structure[name] = value
+        elif value is None:
+            if not spec.optional:
+                raise FieldError(where=where, path=name, problem="is None", expected="a number")
+        elif spec.role is FieldRole.NUMBER:
+            numbers[name] = _contiguous(value, length, where=where, path=name)
+        else:
+            groups[name] = {
+                key: _contiguous(entry, length, where=where, path=f"{name}.{key}")
+                for key, entry in value.items()
+            }
+    return Columns(model=model, length=length, numbers=numbers, groups=groups, structure=structure)

@@ -1,0 +1,201 @@
+"""The machine: what a back-end tells the engine about one design or a batch.
+
+Three objects, one truth. `MachineTable` holds N designs as columns and is what the engine
+computes on. `MachineRecord` is one design, a validated model for people and JSON; `table.record(i)`
+makes one. `MachineStructure` is what is not a number; designs with equal structures can share a
+batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from pentarch.errors import FieldError
+from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.parts import (
+    Area,
+    Budget,
+    Cost,
+    Engine,
+    EngineKind,
+    Level,
+    Link,
+    Overhead,
+    Power,
+    Program,
+)
+from pentarch.model import Model
+
+
+class Provenance(Model):
+    """Where a figure comes from."""
+
+    source: str
+    """Citation, datasheet or formula; for an assumption, why it is plausible."""
+    grade: str
+    """`pub`, `est`, `meas`, `tool`, `der` or `asm` as in the technology library."""
+
+
+class MachineRecord(Model):
+    """One machine, as people and JSON see it."""
+
+    name: str
+    """Device name."""
+    backend: str
+    """Back-end that described it."""
+    levels: tuple[Level, ...] = Field(min_length=1)
+    """Storage from the outermost (memory) to the innermost."""
+    engines: tuple[Engine, ...] = Field(min_length=1)
+    """Compute engines."""
+    links: tuple[Link, ...] = ()
+    """Connections to other devices."""
+    overhead: Overhead = Overhead()
+    """Fixed times."""
+    power: Power = Power()
+    """Static power, cap and supply."""
+    area: Area | None = None
+    """Silicon; `None` when unknown."""
+    cost: Cost = Cost()
+    """Bill of material and price."""
+    program: Program | None = None
+    """Programmability; `None` when unknown."""
+    budget: Budget | None = None
+    """Countable resources; `None` when there are none."""
+    provenance: dict[str, Provenance] = {}
+    """Source and grade of figures by field path."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStructure:
+    """What designs of one batch have in common besides their numbers; hashable."""
+
+    parts: tuple[tuple[str, tuple[tuple[str, object], ...]], ...]
+    """(part name, its structural fields) in the order of the machine."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MachineTable:
+    """N machines of one structure; every number is a contiguous float64[N]."""
+
+    name: str
+    """Name of the template device, for messages."""
+    backend: str
+    """Back-end that described it."""
+    length: int
+    """Number of designs, N."""
+    levels: tuple[Columns[Level], ...]
+    """Storage from the outermost (memory) to the innermost."""
+    engines: tuple[Columns[Engine], ...]
+    """Compute engines."""
+    links: tuple[Columns[Link], ...]
+    """Connections to other devices."""
+    overhead: Columns[Overhead]
+    """Fixed times."""
+    power: Columns[Power]
+    """Static power, cap and supply."""
+    area: Columns[Area] | None
+    """Silicon; `None` when unknown."""
+    cost: Columns[Cost]
+    """Bill of material and price."""
+    program: Columns[Program] | None
+    """Programmability; `None` when unknown."""
+    budget: Columns[Budget] | None
+    """Countable resources; `None` when there are none."""
+    provenance: dict[str, Provenance]
+    """Source and grade of figures by field path."""
+
+    def parts(self) -> Iterator[tuple[str, Columns[Level] | Columns[Engine] | Columns[Link]
+                                      | Columns[Overhead] | Columns[Power] | Columns[Area]
+                                      | Columns[Cost] | Columns[Program] | Columns[Budget]]]:  # fmt: skip
+        """Yield every part with its path."""
+        for kind, group in (("levels", self.levels), ("engines", self.engines), ("links", self.links)):
+            for part in group:
+                yield f"{kind}.{part.name}", part
+        for name in ("overhead", "power", "area", "cost", "program", "budget"):
+            part = getattr(self, name)
+            if part is not None:
+                yield name, part
+
+    @property
+    def structure(self) -> MachineStructure:
+        """What is not a number."""
+        return MachineStructure(
+            tuple(
+                (path, tuple((key, _hashable(value)) for key, value in part.structure.items()))
+                for path, part in self.parts()
+            )
+        )
+
+    def check(self) -> None:
+        """Raise a `FieldError` when a number is not finite or out of bounds, or names clash."""
+        for path, part in self.parts():
+            if part.length != self.length:
+                raise FieldError(
+                    where=f"machine {self.name}", path=path, problem=f"has {part.length} designs",
+                    expected=f"{self.length}",
+                )  # fmt: skip
+            part.check(f"machine {self.name} ({self.backend}), {path}")
+        level_names = [level.name for level in self.levels]
+        if len(set(level_names)) != len(level_names):
+            raise FieldError(
+                where=f"machine {self.name}", path="levels", problem=f"names repeat: {level_names}",
+                expected="a name of its own for every level",
+            )  # fmt: skip
+        for engine in self.engines:
+            if engine.feeds_from not in level_names:
+                raise FieldError(
+                    where=f"machine {self.name}", path=f"engines.{engine.name}.feeds_from",
+                    problem=f"there is no level {engine.feeds_from!r}",
+                    expected="one of " + ", ".join(level_names),
+                )  # fmt: skip
+
+    def record(self, index: int) -> MachineRecord:
+        """Return design `index` as a validated record."""
+        return MachineRecord(
+            name=self.name,
+            backend=self.backend,
+            levels=tuple(part.record(index) for part in self.levels),
+            engines=tuple(part.record(index) for part in self.engines),
+            links=tuple(part.record(index) for part in self.links),
+            overhead=self.overhead.record(index),
+            power=self.power.record(index),
+            area=None if self.area is None else self.area.record(index),
+            cost=self.cost.record(index),
+            program=None if self.program is None else self.program.record(index),
+            budget=None if self.budget is None else self.budget.record(index),
+            provenance=self.provenance,
+        )
+
+    def engines_of(self, kind: EngineKind) -> tuple[Columns[Engine], ...]:
+        """Return the engines of one kind."""
+        return tuple(engine for engine in self.engines if engine.kind is kind)
+
+    def level_index(self, name: str) -> int:
+        """Return the position of a level, outermost 0."""
+        return [level.name for level in self.levels].index(name)
+
+
+def _hashable(value: object) -> object:
+    if isinstance(value, dict):
+        return tuple(sorted((key, _hashable(entry)) for key, entry in value.items()))
+    if isinstance(value, list):
+        return tuple(_hashable(entry) for entry in value)
+    return value
+
+
+def peak_macs_per_s(machine: MachineTable, compute_format: str) -> Floats | None:
+    """Return the dense MACs per second of one device in a format, or `None` without an engine for it.
+
+    Returns:
+        Shape (N,).
+    """
+    total: Floats | None = None
+    for engine in machine.engines:
+        rate = engine.macs_per_cycle.get(compute_format) if engine.kind is not EngineKind.VECTOR else None
+        if rate is not None:
+            value: npt.NDArray[np.float64] = rate * engine.units * engine.clock_hz
+            total = value if total is None else total + value
+    return total

@@ -1,0 +1,54 @@
+"""The runtime: the software stack on a machine, described apart from it (DEFINITIONS.md).
+
+The same chip under `ideal` and under a stack of today is a comparison users need, so nothing here
+is a property of hardware and nothing in a machine is a habit of software.
+"""
+
+from enum import StrEnum
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from pentarch.hardware.machine import Provenance
+from pentarch.model import Model
+
+
+class AttentionKernel(StrEnum):
+    """How attention is run."""
+
+    FUSED = "fused"
+    """Scores never leave the chip (online softmax)."""
+    UNFUSED = "unfused"
+    """Scores are written and read back."""
+    BEST = "best"
+    """The better of both for each operator and machine."""
+
+
+class Runtime(Model):
+    """A software stack."""
+
+    name: str
+    """Unique in the catalog, for example `"ideal"`."""
+    about: str = ""
+    """One line for lists."""
+    fused_functions: frozenset[str] | None = None
+    """Vector and gather functions that ride on a neighbor; `None` means all that can."""
+    attention: AttentionKernel = AttentionKernel.BEST
+    """How attention is run."""
+    launch_s: NonNegativeFloat = 0.0
+    """Host time per operator that graph capture would hide; 0 when it is hidden."""
+    step_s: NonNegativeFloat = 0.0
+    """Host time between two forward passes (scheduling, sampling, detokenizing)."""
+    hardware_start: bool = True
+    """Whether the machine's own operator start applies; a persistent kernel avoids it."""
+    quantize_fused: bool = True
+    """Whether activations are quantized by the operator that produces them."""
+    free_tiles: bool = True
+    """Whether tiles of software-managed buffers are the optimum."""
+    kv_block_tokens: PositiveInt = 16
+    """Tokens of a KV-cache block; half a block per sequence is lost."""
+    memory_reserve: float = Field(default=0.0, ge=0, lt=1)
+    """Share of device memory that the stack keeps for itself."""
+    collective_start_s: NonNegativeFloat = 0.0
+    """Software time of starting one collective, on top of the link's own."""
+    sources: dict[str, Provenance] = {}
+    """Source and grade by field; the entry `"*"` covers the others."""
