@@ -1,0 +1,1 @@
+"""The abstract classes that plug-ins implement, and what they exchange with the framework."""

@@ -1,0 +1,206 @@
+"""Shown names, units and text of figures, for reports, terminals and plug-ins' sections alike."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pentarch.results import StudyResult, TargetId, Trial, Verdict, VerdictKind
+from pentarch.targets import Targets, conditions
+from pentarch.units import parse, percent, show, unit_of
+
+_LABELS = {
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "query_s": "query latency",
+    "throughput_tokens_per_s": "throughput",
+    "queries_per_s": "queries per second",
+    "useful_flops": "useful work per query",
+    "delivered_flops_per_s": "delivered",
+    "peak_flops_per_s": "peak",
+    "mfu.prefill": "MFU in prefill",
+    "mfu.decode": "MFU in decode",
+    "mfu.query": "query MFU",
+    "mbu": "MBU",
+    "hfu": "HFU",
+    "mean_w": "mean power",
+    "peak_w": "power, hungrier phase",
+    "full_load_w": "power at full load",
+    "w_per_pflops.delivered": "power per PFLOPS delivered",
+    "w_per_pflops.peak": "power per PFLOPS of peak",
+    "j_per_token": "energy per token",
+    "query_j": "energy per query",
+    "system_usd": "system price",
+    "bom_usd": "bill of material",
+    "query_usd": "cost per query",
+    "programmability": "programmability score",
+    "update_s": "time of an update",
+    "least_margin": "least margin",
+}
+"""Shown name of a figure by its key."""
+
+_RATIOS = frozenset({"mfu", "mbu", "hfu", "programmability", "least_margin", "margin"})
+_RATE = re.compile(r"(?:^|_)([a-z]+)_per_s$")
+_SINGULAR = {"queries": "query"}
+
+
+def label_of(figure: str) -> str:
+    """Return the shown name of a figure; a figure without one is shown by its key."""
+    if figure.startswith("margin."):
+        return f"margin of {figure.removeprefix('margin.')}"
+    return _LABELS.get(figure, figure)
+
+
+def figure_unit(figure: str) -> str:
+    """Return the unit of a figure, `%` for a fraction, and nothing for a count.
+
+    Examples:
+        >>> figure_unit("w_per_pflops.delivered"), figure_unit("mfu.query")
+        ('W/PFLOPS', '%')
+        >>> figure_unit("queries_per_s"), figure_unit("query.concurrency")
+        ('query/s', '')
+    """
+    root = figure.split(".", 1)[0]
+    if root == "w_per_pflops":
+        return "W/PFLOPS"
+    if root in _RATIOS:
+        return "%"
+    for name in (figure, root):
+        unit = unit_of(name)
+        rate = _RATE.search(name)
+        if unit == "s" and rate:
+            return f"{_SINGULAR.get(rate[1], rate[1].removesuffix('s'))}/s"
+        if unit is not None:
+            return unit
+    return ""
+
+
+def show_figure(figure: str, value: float | None) -> str:
+    """Return the value of a figure as text with its unit.
+
+    Examples:
+        >>> show_figure("query_s", 1.25), show_figure("bom_usd", None)
+        ('1.25 s', 'unknown')
+    """
+    unit = figure_unit(figure)
+    return show_value(value, unit)
+
+
+def show_value(value: float | None, unit: str) -> str:
+    """Return a value as text; `%` shows a fraction as a percentage, a whole count stays whole.
+
+    Examples:
+        >>> show_value(0.512, "%"), show_value(16.0, "")
+        ('51.2 %', '16')
+    """
+    if unit == "%":
+        return percent(value)
+    if not unit and value is not None and float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return show(value, unit)
+
+
+def show_margin(margin: float | None) -> str:
+    """Return a margin as a signed percentage.
+
+    Examples:
+        >>> show_margin(0.2), show_margin(-0.463), show_margin(None)
+        ('+20.0 %', '-46.3 %', 'unknown')
+    """
+    if margin is None:
+        return "unknown"
+    sign = "+" if margin > 0 else ""
+    return sign + percent(margin)
+
+
+def show_parameter(path: str, value: object) -> str:
+    """Return a design parameter as text, exact, with its shown size where that is easier to read.
+
+    Examples:
+        >>> show_parameter("sram_bytes", 33554432), show_parameter("clock_hz", 1.2e9)
+        ('33,554,432 (33.6 MB)', '1.20 GHz')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    shown = show_value(float(value), figure_unit(path))
+    if isinstance(value, float) and not value.is_integer():
+        return shown
+    unit = figure_unit(path)
+    if unit in ("", "%") or parse(shown, unit) == value:
+        return shown
+    return f"{value:,.0f} ({shown})"
+
+
+def comparison_of(figure: str) -> str:
+    """Return the words between a figure of a target and its threshold, for example `"at most"`."""
+    for targets in (Targets(), Targets(w_basis="peak", usd_basis="bom")):
+        for condition in conditions(targets):
+            if condition.figure == figure:
+                if not condition.more_is_better:
+                    return "at most"
+                return "more than" if condition.strict else "at least"
+    return "threshold"
+
+
+def show_threshold(verdict: Verdict) -> str:
+    """Return the threshold of a verdict as text, for example `"at most 2.00 s"`."""
+    return f"{comparison_of(verdict.figure)} {show_figure(verdict.figure, verdict.threshold)}"
+
+
+def binding_verdict(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """Return the verdict with the least margin; one without a margin binds first."""
+    if not verdicts:
+        return None
+    return min(verdicts, key=lambda verdict: (verdict.margin is not None, verdict.margin or 0.0))
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Return one verdict as a clause, with its numbers or its reason."""
+    if verdict.verdict in (VerdictKind.UNKNOWN, VerdictKind.INFEASIBLE):
+        return f"{verdict.id} is {verdict.verdict}: {verdict.reason or 'no reason was given'}"
+    clause = (
+        f"{verdict.id} is {verdict.verdict}: {label_of(verdict.figure)} is "
+        f"{show_figure(verdict.figure, verdict.value)}, {show_threshold(verdict)} is asked "
+        f"(margin {show_margin(verdict.margin)})"
+    )
+    return clause + (f", set by {verdict.bottleneck}" if verdict.bottleneck else "")
+
+
+def why_not(result: StudyResult) -> str | None:
+    """Return why nothing meets all five targets, or `None` when something does.
+
+    The nearest design and its failing targets are named, the binding one first.
+    """
+    if result.best is not None:
+        return None
+    start = f"None of {result.n_trials:,} designs meets all five targets."
+    if result.nearest is None:
+        example = next((trial for trial in result.trials if trial.reason is not None), None)
+        shown = f", for example trial {example.number}: {example.reason}" if example else ""
+        return f"{start} None of them can run{shown}."
+    verdicts = result.nearest.evaluation.targets
+    failing = sorted(
+        (verdict for verdict in verdicts if verdict.verdict is not VerdictKind.MET),
+        key=lambda verdict: (verdict.margin is not None, verdict.margin or 0.0),
+    )
+    clauses = "; ".join(describe_verdict(verdict) for verdict in failing)
+    return f"{start} The nearest is trial {result.nearest.trial.number}: {clauses}."
+
+
+def count_verdicts(trials: Sequence[Trial]) -> Mapping[TargetId, Mapping[VerdictKind, int]]:
+    """Return how many trials have each verdict, by target."""
+    counts = {target: dict.fromkeys(VerdictKind, 0) for target in TargetId}
+    for trial in trials:
+        for target in TargetId:
+            kind = trial.verdicts.get(target)
+            if kind is not None:
+                counts[target][kind] += 1
+    return counts
+
+
+def without_password(address: str) -> str:
+    """Return the path or URL of a run log with any password left out.
+
+    Examples:
+        >>> without_password("postgresql://ann:secret@db/runs")
+        'postgresql://ann:***@db/runs'
+    """
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", address)

@@ -1,0 +1,224 @@
+"""The five targets: thresholds, margins and verdicts (DEFINITIONS.md, INTERFACE.md).
+
+One path: a batch of N figures is judged by arrays; one evaluation is a batch of one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from pentarch.model import Model
+from pentarch.results import Evaluation, TargetId, Verdict, VerdictKind
+from pentarch.units import Flops, Seconds, Usd
+
+Floats = npt.NDArray[np.float64]
+
+PRICE_ASSUMPTION = "5,000 USD as what an edge product can carry is an assumption of this project"
+
+
+class Targets(Model):
+    """Thresholds and bases of the five targets."""
+
+    delivered_flops_per_s: Flops = Field(default=1e15, gt=0)
+    """Target 1: useful FLOPs per second of the whole system, at least."""
+    query_mfu: float = Field(default=0.5, gt=0, lt=1)
+    """Target 1: MFU over the whole query, more than."""
+    query_s: Seconds = Field(default=2.0, gt=0)
+    """Target 2: latency of a whole query, at most."""
+    w_per_pflops: PositiveFloat = 50.0
+    """Target 3: power per PFLOPS, at most."""
+    w_basis: Literal["delivered", "peak"] = "delivered"
+    """Target 3: mean power / delivered PFLOPS, or full-load power / dense peak."""
+    system_usd: Usd = Field(default=5000.0, gt=0)
+    """Target 4: price of one system, at most; the default is an assumption."""
+    usd_basis: Literal["price", "bom"] = "price"
+    """Target 4: what a buyer pays, or the bill of material."""
+    programmability: float = Field(default=0.9, gt=0, le=1)
+    """Target 5: share of later operators at a useful rate, at least."""
+    update_s: Seconds = Field(default=3600.0, gt=0)
+    """Target 5: time of an update in the field, at most."""
+
+
+class Economics(Model):
+    """What turns a price into USD per query; defaults from the technology library's TCO block."""
+
+    life_years: PositiveFloat = 5.0
+    """Years over which the price is written off (`tco.life_it`)."""
+    utilization: float = Field(default=0.5, gt=0, le=1)
+    """Share of its life that the system answers queries at the operating point (`tco.utilisation_service`)."""
+    usd_per_kwh: NonNegativeFloat = 0.08
+    """Price of electricity (`tco.electricity`)."""
+    pue: float = Field(default=1.0, ge=1)
+    """Facility power / IT power; 1.0 at the edge."""
+    operation_share_per_year: NonNegativeFloat = 0.0
+    """Yearly cost of operation as a share of the price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison of a target."""
+
+    target: TargetId
+    """Target that it belongs to."""
+    figure: str
+    """Figure that is compared."""
+    threshold: float
+    """What it is compared with."""
+    more_is_better: bool
+    """Whether the figure has to reach the threshold or stay below it."""
+    strict: bool
+    """Whether equality misses."""
+
+
+def conditions(targets: Targets) -> tuple[Condition, ...]:
+    """Return every comparison that the five targets make, in order."""
+    return (
+        Condition(TargetId.PROCESSING, "delivered_flops_per_s", targets.delivered_flops_per_s, True, False),
+        Condition(TargetId.PROCESSING, "mfu.query", targets.query_mfu, True, True),
+        Condition(TargetId.LATENCY, "query_s", targets.query_s, False, False),
+        Condition(TargetId.ENERGY, f"w_per_pflops.{targets.w_basis}", targets.w_per_pflops, False, False),
+        Condition(
+            TargetId.COST, "system_usd" if targets.usd_basis == "price" else "bom_usd",
+            targets.system_usd, False, False,
+        ),
+        Condition(TargetId.PROGRAMMABILITY, "programmability", targets.programmability, True, False),
+        Condition(TargetId.PROGRAMMABILITY, "update_s", targets.update_s, False, False),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetColumn:
+    """Verdicts of N designs on one target; arrays of shape (N,)."""
+
+    target: TargetId
+    """Which target."""
+    met: npt.NDArray[np.bool_]
+    """Whether it is met; false where it is unknown."""
+    known: npt.NDArray[np.bool_]
+    """Whether every figure it needs is known."""
+    margin: Floats
+    """Least margin of its conditions; NaN where unknown."""
+    deciding: npt.NDArray[np.intp]
+    """Index into `conditions` of the condition with the least margin, or the unknown one."""
+
+
+def margin(value: Floats, condition: Condition) -> Floats:
+    """Return the signed relative distance to the threshold, positive = met (INTERFACE.md)."""
+    distance = value - condition.threshold if condition.more_is_better else condition.threshold - value
+    result: Floats = distance / condition.threshold
+    return result
+
+
+def judge_columns(
+    figures: Mapping[str, Floats | None], length: int, targets: Targets
+) -> tuple[TargetColumn, ...]:
+    """Judge N designs.
+
+    Args:
+        figures: Shape (N,) by name, NaN or `None` where unknown.
+        length: Number of designs, N.
+        targets: Thresholds and bases.
+
+    Returns:
+        One column per target, in the order of `TargetId`.
+    """
+    by_target: dict[TargetId, list[tuple[int, Condition]]] = {target: [] for target in TargetId}
+    for index, condition in enumerate(conditions(targets)):
+        by_target[condition.target].append((index, condition))
+    return tuple(
+        _judge_target(target, entries, figures, length) for target, entries in by_target.items()
+    )
+
+
+def _judge_target(
+    target: TargetId,
+    entries: list[tuple[int, Condition]],
+    figures: Mapping[str, Floats | None],
+    length: int,
+) -> TargetColumn:
+    margins = np.full((len(entries), length), np.nan)
+    met = np.zeros((len(entries), length), dtype=np.bool_)
+    for row, (_, condition) in enumerate(entries):
+        values = figures.get(condition.figure)
+        if values is None:
+            continue
+        margins[row] = margin(values, condition)
+        met[row] = margins[row] > 0 if condition.strict else margins[row] >= 0
+    known = ~np.isnan(margins).any(axis=0)
+    least = np.argmin(np.where(np.isnan(margins), -np.inf, margins), axis=0)
+    columns = np.arange(length)
+    return TargetColumn(
+        target=target,
+        met=met.all(axis=0) & known,
+        known=known,
+        margin=np.where(known, margins[least, columns], np.nan),
+        deciding=np.array([index for index, _ in entries], dtype=np.intp)[least],
+    )
+
+
+_SUPPLIER = {
+    "delivered_flops_per_s": "the back-end's engine rates",
+    "mfu.query": "the back-end's engine rates",
+    "query_s": "the back-end's rates",
+    "w_per_pflops.delivered": "the back-end: energy per byte and per MAC, static power",
+    "w_per_pflops.peak": "the device's power cap, in its YAML",
+    "system_usd": "the device's price_usd or the system's host_usd, in their YAML",
+    "bom_usd": "the back-end's cost parts",
+    "programmability": "the back-end's program description",
+    "update_s": "the device's update_s, in its YAML",
+}
+
+
+def figure_of(evaluation: Evaluation, name: str) -> float | None:
+    """Return a figure of an evaluation by dotted name, `None` when it is unknown."""
+    value: object = evaluation
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part)
+        if value is None:
+            return None
+    return float(value)  # type: ignore[arg-type]  # the names in `conditions` are all numbers
+
+
+def judge(evaluation: Evaluation, targets: Targets | None = None) -> tuple[Verdict, ...]:
+    """Return the five verdicts on an evaluation.
+
+    Args:
+        evaluation: One design at one operating point.
+        targets: Thresholds and bases; by default those of DEFINITIONS.md.
+    """
+    targets = targets or Targets()
+    entries = conditions(targets)
+    figures: dict[str, Floats | None] = {}
+    for condition in entries:
+        value = figure_of(evaluation, condition.figure)
+        figures[condition.figure] = None if value is None else np.array([value])
+    columns = judge_columns(figures, 1, targets)
+    return tuple(
+        _verdict(evaluation, column, entries[int(column.deciding[0])], targets) for column in columns
+    )
+
+
+def _verdict(
+    evaluation: Evaluation, column: TargetColumn, condition: Condition, targets: Targets
+) -> Verdict:
+    value = figure_of(evaluation, condition.figure)
+    known = bool(column.known[0])
+    reason = None
+    if not evaluation.feasible and column.target not in (TargetId.COST, TargetId.PROGRAMMABILITY):
+        kind, reason = VerdictKind.INFEASIBLE, evaluation.reason
+    elif not known:
+        kind = VerdictKind.UNKNOWN
+        reason = f"{condition.figure} is unknown; it can be supplied by {_SUPPLIER[condition.figure]}"
+    else:
+        kind = VerdictKind.MET if bool(column.met[0]) else VerdictKind.MISSED
+    is_assumed = condition.target is TargetId.COST and targets.system_usd == Targets().system_usd
+    return Verdict(
+        id=column.target, verdict=kind, figure=condition.figure, value=value,
+        threshold=condition.threshold, margin=float(column.margin[0]) if known else None,
+        bottleneck=evaluation.bottleneck if column.target in (TargetId.PROCESSING, TargetId.LATENCY) else None,
+        reason=reason, assumption=PRICE_ASSUMPTION if is_assumed else None,
+    )  # fmt: skip
