@@ -1,0 +1,1 @@
+"""Evaluation: plan + machine -> costs -> figures -> verdicts, one design or a batch."""

@@ -1,0 +1,90 @@
+"""N designs of one prepared scenario: from device columns to figures."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pentarch.contracts.partitioner import PlanCost
+from pentarch.evaluate.figures import Deployment, Figures, figures
+from pentarch.evaluate.memory import memory_use, residency
+from pentarch.evaluate.prepare import Prepared
+from pentarch.evaluate.stage_costs import StageInput, cost_stage
+from pentarch.evaluate.stage_result import StageResult, run_stage
+from pentarch.graph.operators import OperatorKind, Phase
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.view import View
+from pentarch.mapping.gemm import FrontStore
+
+
+def run_designs(
+    prepared: Prepared,
+    *,
+    length: int,
+    columns: Mapping[str, Floats] | None = None,
+    concurrency: Floats | None = None,
+    store: FrontStore | None = None,
+) -> Figures:
+    """Return the figures of N designs that differ in numbers only.
+
+    Args:
+        prepared: Plan and operator table.
+        length: Number of designs, N.
+        columns: Swept fields of the device, shape (N,) each.
+        concurrency: Queries in flight, shape (N,); by default the query's.
+        store: Mappings found before.
+
+    Raises:
+        FieldError: A swept value is not allowed, or the back-end described an impossible machine.
+        CostError: A cost is NaN or infinite.
+    """
+    scenario = prepared.scenario
+    machine = scenario.backend.machine(View(scenario.device, length, columns))
+    machine.check()
+    load = concurrency if concurrency is not None else np.full(length, float(scenario.query.concurrency))
+    replicas = float(prepared.plan.degrees.data)
+    own = np.maximum(load / replicas, 1.0)
+    stages = tuple(
+        _run_stage(prepared, index, machine=machine, own=own, store=store)
+        for index in range(len(prepared.plan.stages))
+    )
+    return figures(
+        stages,
+        Deployment(
+            system=scenario.with_system_costs(), economics=scenario.economics, concurrency=load,
+            replicas=replicas, devices=float(prepared.plan.devices),
+        ),
+    )  # fmt: skip
+
+
+def _run_stage(
+    prepared: Prepared, index: int, *, machine: MachineTable, own: Floats, store: FrontStore | None
+) -> StageResult:
+    scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
+    memory = memory_use(table, machine, scenario.runtime, own)
+    given = StageInput(
+        table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
+        concurrency=own, residency=residency(memory, machine), store=store,
+    )  # fmt: skip
+    return run_stage(
+        cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies)
+    )
+
+
+def plan_cost(prepared: Prepared) -> PlanCost:
+    """Return what a partitioner wants to know of a plan, for the scenario's own device."""
+    found = run_designs(prepared, length=1)
+    steps = max(prepared.scenario.query.decode_steps, 1)
+    collective = 0.0
+    for stage in found.stages:
+        for entry in stage.costs.kinds:
+            if entry.kind is OperatorKind.COLLECTIVE:
+                mask = entry.in_phase(Phase.DECODE)
+                collective += float((entry.times.total_s[mask] * entry.weights[mask]).sum())
+    tpot = found.values["tpot_s"]
+    ttft = found.values["ttft_s"]
+    return PlanCost(
+        fits=bool(found.fits[0]), reason=found.reasons[0] or "",
+        ttft_s=float("nan") if ttft is None else float(ttft[0]),
+        tpot_s=float("nan") if tpot is None else float(tpot[0]), collective_s=collective / steps,
+    )  # fmt: skip

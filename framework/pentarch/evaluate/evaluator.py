@@ -1,0 +1,185 @@
+"""Evaluates points of a scenario: groups them by structure, vectorizes over the rest."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pentarch.errors import FieldError, MissingFigureError
+from pentarch.evaluate.designs import run_designs
+from pentarch.evaluate.explain import evaluation_of
+from pentarch.evaluate.figures import Figures
+from pentarch.evaluate.points import Point, PointResults
+from pentarch.evaluate.prepare import Prepared, prepare
+from pentarch.evaluate.scenario import Scenario, change_scenario, split_path
+from pentarch.hardware.columns import FieldRole, Floats, field_specs
+from pentarch.mapping.gemm import FrontStore
+from pentarch.results import Evaluation, Scalar
+from pentarch.targets import conditions, judge_columns
+
+if TYPE_CHECKING:
+    from pentarch.catalog import Library
+
+CHUNK = 1024
+"""Designs evaluated at once: their columns stay in the processor's caches."""
+
+PREPARED = 256
+"""Structures whose plan and operator table are kept."""
+
+CONCURRENCY = "query.concurrency"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Points that differ in numbers only."""
+
+    members: tuple[int, ...]
+    structure: tuple[tuple[str, Scalar], ...]
+
+
+class ScenarioEvaluator:
+    """Evaluates points of one scenario, many at a time (`points.PointEvaluator`).
+
+    Args:
+        scenario: What paths that a point does not name are taken from.
+        library: Resolves names.
+    """
+
+    def __init__(self, scenario: Scenario, library: "Library") -> None:
+        self.scenario = scenario
+        self.targets = scenario.targets
+        self._library = library
+        self._prepared: OrderedDict[tuple[tuple[str, Scalar], ...], Prepared] = OrderedDict()
+        self._store = FrontStore()
+
+    def check(self, parameters: Mapping[str, Sequence[Scalar]]) -> None:
+        """Check parameter paths and the values they can take, before a search starts.
+
+        Raises:
+            InputError: A path names nothing, or a value is not allowed there.
+        """
+        structural = {path: values for path, values in parameters.items() if not self._is_number(path)}
+        for path, values in structural.items():
+            for value in values:
+                change_scenario(self.scenario, {path: value}, self._library)
+        for path, values in parameters.items():
+            if path in structural:
+                continue
+            for value in values:
+                if isinstance(value, str):
+                    raise FieldError(
+                        where="space", path=f"search.{path}", problem=f"found {value!r}", expected="a number"
+                    )
+                change_scenario(self.scenario, {path: value}, self._library)
+
+    def evaluate(self, points: Sequence[Point]) -> PointResults:
+        """Return figures and verdicts; a design that does not fit is infeasible with its reason.
+
+        Raises:
+            CostError: A cost is NaN or infinite.
+        """
+        count = len(points)
+        values: dict[str, Floats] = {}
+        feasible = np.zeros(count, dtype=np.bool_)
+        reasons: list[str | None] = [None] * count
+        for group in self._groups(points):
+            for start in range(0, len(group.members), CHUNK):
+                members = group.members[start : start + CHUNK]
+                try:
+                    found = self._run(group.structure, [points[index] for index in members])
+                except MissingFigureError as error:
+                    for index in members:
+                        reasons[index] = str(error)
+                    continue
+                where = np.array(members)
+                feasible[where] = found.fits
+                for offset, index in enumerate(members):
+                    reasons[index] = found.reasons[offset]
+                for name, column in found.values.items():
+                    target = values.setdefault(name, np.full(count, np.nan))
+                    if column is not None:
+                        target[where] = column
+        columns = judge_columns(values, count, self.targets)
+        self._name_unknown(values, feasible, reasons)
+        return PointResults(
+            figures=values, feasible=feasible, reasons=tuple(reasons), targets=columns
+        )
+
+    def evaluation(self, point: Point) -> Evaluation:
+        """Return one point in full, verdicts and operators included."""
+        group = self._groups([point])[0]
+        found = self._run(group.structure, [point])
+        changed = change_scenario(self.scenario, point, self._library)
+        return evaluation_of(self._prepare(group.structure), found, 0, scenario=changed)
+
+    def _is_number(self, path: str) -> bool:
+        """Whether a path can differ inside one batch."""
+        if path == CONCURRENCY:
+            return True
+        owner, field = split_path(path)
+        spec = field_specs(type(self.scenario.device)).get(field) if owner == "device" else None
+        return spec is not None and spec.role is FieldRole.NUMBER
+
+    def _groups(self, points: Sequence[Point]) -> list[_Group]:
+        grouped: dict[tuple[tuple[str, Scalar], ...], list[int]] = {}
+        is_number: dict[str, bool] = {}
+        for index, point in enumerate(points):
+            structure: list[tuple[str, Scalar]] = []
+            swept: list[str] = []
+            for path, value in point.items():
+                if path not in is_number:
+                    is_number[path] = "device" not in point and self._is_number(path)
+                if is_number[path]:
+                    swept.append(path)
+                else:
+                    structure.append((path, value))
+            # Points that sweep different fields cannot share columns.
+            key = (*sorted(structure), ("", ",".join(sorted(swept))))
+            grouped.setdefault(key, []).append(index)
+        return [
+            _Group(members=tuple(members), structure=key[:-1]) for key, members in grouped.items()
+        ]
+
+    def _prepare(self, structure: tuple[tuple[str, Scalar], ...]) -> Prepared:
+        found = self._prepared.get(structure)
+        if found is None:
+            found = prepare(change_scenario(self.scenario, dict(structure), self._library))
+            self._prepared[structure] = found
+            if len(self._prepared) > PREPARED:
+                self._prepared.popitem(last=False)
+        else:
+            self._prepared.move_to_end(structure)
+        return found
+
+    def _run(self, structure: tuple[tuple[str, Scalar], ...], points: Sequence[Point]) -> Figures:
+        prepared = self._prepare(structure)
+        names = {path for path, _ in structure}
+        columns: dict[str, Floats] = {}
+        load: Floats | None = None
+        for path in points[0]:
+            if path in names:
+                continue
+            column = np.array([float(point[path]) for point in points])
+            if path == CONCURRENCY:
+                load = column
+            else:
+                columns[path] = column
+        return run_designs(
+            prepared, length=len(points), columns=columns, concurrency=load, store=self._store
+        )
+
+    def _name_unknown(
+        self, values: Mapping[str, Floats], feasible: np.ndarray[tuple[int], np.dtype[np.bool_]],
+        reasons: list[str | None],
+    ) -> None:  # fmt: skip
+        """Give every design whose verdict lacks a figure a reason that names it."""
+        for condition in conditions(self.targets):
+            column = values.get(condition.figure)
+            unknown = np.isnan(column) if column is not None else np.ones(len(reasons), dtype=np.bool_)
+            for index in np.flatnonzero(unknown & feasible):
+                if reasons[int(index)] is None:
+                    reasons[int(index)] = f"{condition.figure} is unknown"
+
+

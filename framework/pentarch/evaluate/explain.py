@@ -1,0 +1,171 @@
+"""One design in full: figures, verdicts, operators, and where the time went."""
+
+import hashlib
+import json
+from collections import Counter
+
+from pentarch._version import VERSION
+from pentarch.evaluate.figures import Figures
+from pentarch.evaluate.ledger import loss_ledger
+from pentarch.evaluate.prepare import Prepared
+from pentarch.evaluate.scenario import Scenario
+from pentarch.evaluate.stage_costs import KindCosts
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.results import (
+    Evaluation,
+    Inputs,
+    MfuFigures,
+    OperatingPoint,
+    OperatorCost,
+    WattsPerPflops,
+)
+from pentarch.targets import judge
+
+LATENCY_NOTE = "query latency is the mean: the closed form gives no p95"
+
+
+def evaluation_of(
+    prepared: Prepared, figures: Figures, index: int, *, scenario: Scenario
+) -> Evaluation:
+    """Return design `index` in full.
+
+    Args:
+        prepared: Plan and operator table that the figures were computed on.
+        figures: Figures of a batch.
+        index: Which design of the batch.
+        scenario: The scenario of this design, its own numbers included.
+    """
+    machine = figures.stages[0].costs.given.machine
+
+    def value(name: str) -> float | None:
+        column = figures.values.get(name)
+        return None if column is None else float(column[index])
+
+    operators = tuple(
+        cost
+        for stage in figures.stages
+        for entry in stage.costs.kinds
+        for cost in _operator_costs(entry, index)
+    )
+    table = prepared.tables[0]
+    notes = (*prepared.notes, *(note for stage in figures.stages for note in stage.costs.notes))
+    evaluation = Evaluation(
+        workload=scenario.workload.name, system=scenario.system.name, backend=scenario.backend.name,
+        partitioner=prepared.plan.partitioner, devices=prepared.plan.devices,
+        operating_point=OperatingPoint(
+            query=scenario.query, precisions=prepared.precisions, runtime=scenario.runtime.name,
+            degrees=prepared.plan.degrees.model_dump(),
+        ),
+        feasible=bool(figures.fits[index]), reason=figures.reasons[index],
+        ttft_s=value("ttft_s"), tpot_s=value("tpot_s"), query_s=value("query_s"),
+        throughput_tokens_per_s=value("throughput_tokens_per_s"), queries_per_s=value("queries_per_s"),
+        useful_flops=table.useful_flops, delivered_flops_per_s=value("delivered_flops_per_s"),
+        peak_flops_per_s=value("peak_flops_per_s"),
+        mfu=MfuFigures(prefill=value("mfu.prefill"), decode=value("mfu.decode"), query=value("mfu.query")),
+        mbu=value("mbu"), hfu=value("hfu"), mean_w=value("mean_w"), peak_w=value("peak_w"),
+        full_load_w=value("full_load_w"),
+        w_per_pflops=WattsPerPflops(
+            delivered=value("w_per_pflops.delivered"), peak=value("w_per_pflops.peak")
+        ),
+        j_per_token=value("j_per_token"), query_j=value("query_j"),
+        energy_j={name: _at(joules, index) for name, joules in figures.energy_j.items()},
+        system_usd=value("system_usd"), bom_usd=value("bom_usd"), query_usd=value("query_usd"),
+        price_parts_usd=_group(machine.cost.parts_usd, index),
+        area_mm2={} if machine.area is None else _group(machine.area.parts_mm2, index),
+        programmability=value("programmability"), update_s=value("update_s"),
+        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(operators),
+        operators=operators, ledger=loss_ledger(figures, index),
+        notes=tuple(dict.fromkeys((*notes, LATENCY_NOTE))),
+        inputs=_inputs(scenario, prepared, machine, index),
+    )  # fmt: skip
+    return evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
+
+
+def _at(column: Floats | None, index: int) -> float | None:
+    return None if column is None else float(column[index])
+
+
+def _group(group: dict[str, Floats] | None, index: int) -> dict[str, float]:
+    return {} if group is None else {name: float(column[index]) for name, column in group.items()}
+
+
+def _memory(figures: Figures, index: int) -> dict[str, float]:
+    """Return the memory of the fullest stage's devices by use."""
+    fullest = max(
+        (stage.memory for stage in figures.stages),
+        key=lambda use: float(use.total[index] / use.capacity[index]),
+    )
+    return {
+        name: float(getattr(fullest, name)[index])
+        for name in ("weights", "kv", "activations", "capacity")
+    }
+
+
+def _operator_costs(entry: KindCosts, index: int) -> list[OperatorCost]:
+    """Return the rows of one kind, each with its bottleneck and what binds next."""
+    costs, times = entry.costs, entry.times
+    found = []
+    for row, name in enumerate(entry.rows.names):
+        terms = {
+            resource: float(times.terms_s[position, row, index])
+            for position, resource in enumerate(times.resources)
+            if times.terms_s[position, row, index] > 0
+        }
+        fixed = float(costs.fixed_s[row, index])
+        if fixed > 0:
+            terms["start"] = fixed
+        ranked = sorted(terms, key=lambda resource: -terms[resource])
+        energies = [joules for joules in costs.energy_j.values()]
+        known = [float(joules[row, index]) for joules in energies if joules is not None]
+        executions = float(entry.weights[row, 0])
+        time = float(times.total_s[row, index])
+        found.append(
+            OperatorCost(
+                name=name, phase=str(entry.rows.phases[row]), executions=executions, time_s=time,
+                total_s=time * executions, bottleneck=ranked[0] if ranked else "nothing",
+                next_bottleneck=ranked[1] if len(ranked) > 1 else None, terms_s=terms,
+                read_bytes=_positive(costs.read_bytes, row, index),
+                write_bytes=_positive(costs.write_bytes, row, index),
+                energy_j=sum(known) if len(known) == len(energies) else None,
+                executed_macs=float(costs.executed_macs[row, index]), fidelity=str(costs.fidelity),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _positive(group: dict[str, Floats], row: int, index: int) -> dict[str, float]:
+    return {
+        name: float(values[row, index]) for name, values in group.items() if values[row, index] > 0
+    }
+
+
+def _bottleneck(operators: tuple[OperatorCost, ...]) -> str | None:
+    """Return the resource that is the bottleneck of the most time."""
+    shares: Counter[str] = Counter()
+    for operator in operators:
+        shares[operator.bottleneck] += operator.total_s  # type: ignore[assignment]  # seconds, not counts
+    return max(shares, key=lambda name: shares[name]) if shares else None
+
+
+def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index: int) -> Inputs:
+    record = machine.record(index).model_dump(mode="json")
+    record.pop("provenance")
+    described = {
+        "workload": scenario.workload.model_dump(mode="json"),
+        "query": scenario.query.model_dump(mode="json"),
+        "precisions": prepared.precisions.model_dump(mode="json"),
+        "machine": record,
+        "system": scenario.with_system_costs().model_dump(mode="json"),
+        "runtime": scenario.runtime.model_dump(mode="json"),
+        "plan": prepared.plan.model_dump(mode="json"),
+        "economics": scenario.economics.model_dump(mode="json"),
+        "version": VERSION,
+    }
+    text = json.dumps(described, sort_keys=True, default=sorted)
+    grades = Counter(entry.grade for entry in machine.provenance.values())
+    assumed = tuple(sorted(path for path, entry in machine.provenance.items() if entry.grade == "asm"))
+    return Inputs(
+        hash=hashlib.sha256(text.encode()).hexdigest()[:16], version=VERSION,
+        grades=dict(sorted(grades.items())), figures=assumed,
+    )  # fmt: skip

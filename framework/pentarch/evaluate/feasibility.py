@@ -1,0 +1,84 @@
+"""Can a design run at all: memory, operators, power cap, reticle, countable resources."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.evaluate.power import static_power
+from pentarch.evaluate.stage_result import StageResult
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Check:
+    """One thing that a design must satisfy."""
+
+    good: Flags
+    """Whether it does, shape (N,)."""
+    explain: Callable[[int], str]
+    """Returns the arithmetic for a design that does not."""
+
+
+def feasibility(stages: tuple[StageResult, ...]) -> tuple[Flags, tuple[str | None, ...]]:
+    """Return which of N designs can run, and for the others the first reason why not."""
+    length = stages[0].costs.given.machine.length
+    fits = np.ones(length, dtype=np.bool_)
+    reasons: list[str | None] = [None] * length
+    for stage in stages:
+        for check in _checks(stage):
+            for index in np.flatnonzero(fits & ~check.good):
+                reasons[int(index)] = check.explain(int(index))
+            fits &= check.good
+    return fits, tuple(reasons)
+
+
+def _checks(stage: StageResult) -> Iterator[Check]:
+    given = stage.costs.given
+    machine = given.machine
+    yield Check(
+        stage.memory.fits,
+        lambda index: stage.memory.reason(
+            index, device=machine.name, queries=float(given.concurrency[index])
+        ),
+    )
+    yield Check(stage.costs.fits, lambda index: "; ".join(stage.costs.notes))
+    yield Check(
+        stage.prefill.is_possible & stage.decode.is_possible,
+        lambda index: _cap_reason(machine, index),
+    )
+    if machine.area is not None:
+        total: Floats = np.sum(list(machine.area.parts_mm2.values()), axis=0)
+        reticle = machine.area.reticle_mm2
+        yield Check(
+            total <= reticle,
+            lambda index: (
+                f"the die of {machine.name} would be {total[index]:.0f} mm2, "
+                f"the reticle exposes {reticle[index]:.0f} mm2"
+            ),
+        )
+    yield from _budgets(machine)
+
+
+def _budgets(machine: MachineTable) -> Iterator[Check]:
+    if machine.budget is None:
+        return
+    for name, used in machine.budget.used.items():
+        available = machine.budget.available.get(name, np.zeros(machine.length))
+        yield Check(
+            used <= available,
+            lambda index, name=name, used=used, available=available: (
+                f"{machine.name} needs {used[index]:.0f} {name}, it has {available[index]:.0f}"
+            ),
+        )
+
+
+def _cap_reason(machine: MachineTable, index: int) -> str:
+    static = static_power(machine)
+    drawn = "an unknown static power" if static is None else f"{static[index]:.1f} W of static power"
+    cap = float(machine.power.cap_w[index])
+    return f"the power cap of {machine.name}, {cap:.1f} W, does not cover {drawn}"

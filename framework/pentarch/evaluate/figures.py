@@ -1,0 +1,354 @@
+"""Every figure of N designs at one operating point, from the costs of their stages.
+
+Serving in closed form (DEFINITIONS.md): C queries in flight, each replaced when it ends; prefill
+runs one prompt at a time between decode steps of all C. With t_p the time of a prefill and t_d(C)
+the mean time of a decode step,
+
+    TTFT  = t_p + (C - 1) t_p / T          the others' prefills that wait ahead, on average
+    TPOT  = t_d(C) + (C - 1) t_p / T       the others' prefills that fall into a step
+    query = TTFT + (T - 1) TPOT = C t_p + (T - 1) t_d(C)
+    queries per second = C / query
+
+so that the work of C queries fills the time of one exactly.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.evaluate.feasibility import feasibility
+from pentarch.evaluate.memory import MemoryUse
+from pentarch.evaluate.power import PhasePower, static_power, total_energy
+from pentarch.evaluate.programmability import score
+from pentarch.evaluate.stage_costs import ideal_seconds
+from pentarch.evaluate.stage_result import StageResult
+from pentarch.graph.operators import OperatorKind, Phase
+from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.parts import EngineKind
+from pentarch.hardware.system import System
+from pentarch.mapping.arithmetic import Product, resolve
+from pentarch.mapping.traffic import level_bandwidth
+from pentarch.targets import Economics
+
+SECONDS_PER_YEAR = 365.25 * 86400
+J_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Figures:
+    """Figures of N designs; arrays of shape (N,), NaN or `None` where unknown."""
+
+    values: Mapping[str, Floats | None]
+    """By name, dotted for nested ones, as in `results.Evaluation`."""
+    energy_j: Mapping[str, Floats | None]
+    """Energy of one query by component, system DC boundary."""
+    fits: npt.NDArray[np.bool_]
+    """Whether the design can run."""
+    reasons: tuple[str | None, ...]
+    """Why not."""
+    stages: tuple[StageResult, ...]
+    """What they were computed from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """What the stages are part of."""
+
+    system: System
+    """The system."""
+    economics: Economics
+    """What turns prices into USD per query."""
+    concurrency: Floats
+    """Queries in flight over the whole system, shape (N,)."""
+    replicas: float
+    """Copies of the whole plan, each with its own queries (data parallel)."""
+    devices: float
+    """Devices reserved, idle ones included."""
+
+    @property
+    def active(self) -> Floats:
+        """Replicas that have a query to work on."""
+        return np.minimum(self.concurrency, self.replicas)
+
+
+def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
+    """Return every figure of N designs.
+
+    Args:
+        stages: Of one replica, in the order in which a token passes them; they follow one another.
+        deployment: The system around them, and the load.
+    """
+    first = stages[0].costs.given
+    times = _times(stages, deployment)
+    work = _work(stages, times, deployment)
+    energy = _energy(stages, times, deployment)
+    power = _power(stages, times, energy, deployment, peak=work["peak_flops_per_s"])
+    money = _money(first.machine, times, power, deployment)
+    useful = {
+        "programmability": score(first.machine),
+        "update_s": None if first.machine.program is None else first.machine.program.update_s,
+    }
+    fits, reasons = feasibility(stages)
+    values = {**times, **work, **power, **money, **useful}
+    _derive(values, first.table)
+    return Figures(values=values, energy_j=energy, fits=fits, reasons=reasons, stages=stages)
+
+
+def _times(
+    stages: tuple[StageResult, ...], deployment: Deployment
+) -> dict[str, Floats | None]:
+    given = stages[0].costs.given
+    own, generated = given.concurrency, float(given.table.output_tokens)
+    prefill = np.sum([stage.prefill.seconds for stage in stages], axis=0)
+    decode = np.sum([stage.decode.seconds for stage in stages], axis=0)
+    waiting = (own - 1.0) * prefill / generated
+    query = own * prefill + decode
+    rate = deployment.active * own / query
+    return {
+        "prefill_s": prefill,
+        "decode_s": decode,
+        "ttft_s": prefill + waiting,
+        "tpot_s": decode / (generated - 1.0) + waiting if generated > 1 else None,
+        "query_s": query,
+        "queries_per_s": rate,
+        "throughput_tokens_per_s": rate * generated,
+    }
+
+
+def _known(values: Mapping[str, Floats | None], name: str) -> Floats:
+    value = values[name]
+    if value is None:
+        raise ValueError(f"{name} is needed and has no value")
+    return value
+
+
+def main_product(table: OperatorTable, machine: MachineTable) -> Product | None:
+    """Return the product that most GEMM work runs as: its format rates the peak."""
+    work: dict[tuple[str, str], float] = {}
+    rows = table.gemm
+    macs = rows.rows * rows.k * rows.n * rows.executions
+    for index, pair in enumerate(zip(rows.a_formats, rows.b_formats, strict=True)):
+        work[pair] = work.get(pair, 0.0) + float(macs[index])
+    if not work:
+        return None
+    return resolve(machine, *max(work, key=lambda pair: work[pair]))
+
+
+def _work(
+    stages: tuple[StageResult, ...], times: Mapping[str, Floats | None], deployment: Deployment
+) -> dict[str, Floats | None]:
+    given = stages[0].costs.given
+    table, concurrency, devices = given.table, given.concurrency, deployment.devices
+    own_devices = devices / deployment.replicas
+    rate = _known(times, "queries_per_s")
+    ideal = {phase: _ideal(stages, phase) for phase in (Phase.PREFILL, Phase.DECODE)}
+    executed = _executed(stages, concurrency)
+    product = main_product(table, given.machine)
+    peak = None if product is None else 2.0 * product.peak_macs_per_s * devices
+    prefill, decode = _known(times, "prefill_s"), _known(times, "decode_s")
+    has_decode = table.output_tokens > 1
+    per_query = ideal[Phase.PREFILL] + ideal[Phase.DECODE] / concurrency
+    return {
+        "delivered_flops_per_s": table.useful_flops * rate,
+        "peak_flops_per_s": peak,
+        "mfu.prefill": ideal[Phase.PREFILL] / (own_devices * prefill),
+        "mfu.decode": ideal[Phase.DECODE] / (own_devices * decode) if has_decode else None,
+        "mfu.query": per_query * rate / devices,
+        "hfu": None if peak is None else executed * rate / peak,
+        "mbu": _mbu(stages, decode) if has_decode else None,
+    }
+
+
+def _ideal(stages: tuple[StageResult, ...], phase: Phase) -> Floats:
+    """Return the device-seconds at peak of a phase's useful work, for one query's passes."""
+    total = np.zeros(stages[0].costs.given.machine.length)
+    for stage in stages:
+        for entry in stage.costs.kinds:
+            mask = entry.in_phase(phase)
+            seconds = ideal_seconds(entry, stage.costs.given)[mask] * entry.weights[mask]
+            total = total + seconds.sum(axis=0) * stage.devices
+    return total
+
+
+def _executed(stages: tuple[StageResult, ...], concurrency: Floats) -> Floats:
+    """Return the FLOPs that one query makes the devices execute, shape (N,)."""
+    total = np.zeros(concurrency.shape)
+    for stage in stages:
+        for entry in stage.costs.kinds:
+            share = np.where(entry.is_decode[:, None], concurrency, 1.0)
+            macs = (entry.costs.executed_macs * entry.weights / share).sum(axis=0)
+            total = total + 2.0 * macs * stage.devices
+    return total
+
+
+def _mbu(stages: tuple[StageResult, ...], decode: Floats) -> Floats:
+    """Return compulsory bytes / (memory bandwidth x time) of decode: weights once a step, and KV."""
+    needed, seconds = np.zeros(decode.shape), np.zeros(decode.shape)
+    for stage in stages:
+        given = stage.costs.given
+        steps = float(given.table.output_tokens - 1)
+        middle = given.table.prompt_tokens + given.table.output_tokens / 2.0
+        cache = given.table.kv_bytes_per_token[0] * middle * given.concurrency
+        memory = given.machine.levels[0]
+        peak = memory.instances * memory.read_bytes_per_s
+        needed = needed + steps * (given.table.weight_bytes[0] + cache) / peak
+        seconds = seconds + stage.decode.seconds
+    return needed / seconds
+
+
+def _energy(
+    stages: tuple[StageResult, ...], times: Mapping[str, Floats | None], deployment: Deployment
+) -> dict[str, Floats | None]:
+    """Return the energy of one query by component, at the system's DC input."""
+    own, rate = stages[0].costs.given.concurrency, _known(times, "queries_per_s")
+    result: dict[str, Floats | None] = {}
+    for stage in stages:
+        machine = stage.costs.given.machine
+        lost = 1.0 / machine.power.regulator_efficiency - 1.0
+        parts = _dynamic(stage, own)
+        reserved = stage.devices * stage.copies * deployment.replicas
+        static = static_power(machine)
+        parts["static"] = None if static is None else static * reserved / rate
+        for name, joules in parts.items():
+            _add(result, name, joules)
+            _add(result, "regulators", None if joules is None else joules * lost)
+        _add(result, "board", machine.power.board_w * reserved / rate)
+    host = deployment.system.host_w
+    _add(result, "host", None if host is None else host / rate * np.ones(own.shape))
+    return result
+
+
+def _dynamic(stage: StageResult, own: Floats) -> dict[str, Floats | None]:
+    """Return the dynamic energy of one query on all devices of a stage, by component."""
+    parts: dict[str, Floats | None] = {}
+    for phase, share in ((stage.prefill, np.ones(own.shape)), (stage.decode, own)):
+        for name, joules in phase.energy_j.items():
+            _add(parts, name, None if joules is None else joules / share * stage.devices)
+    return parts
+
+
+def _add(parts: dict[str, Floats | None], name: str, joules: Floats | None) -> None:
+    """Add to a component; what is unknown stays unknown."""
+    before = parts.get(name)
+    if joules is None or (name in parts and before is None):
+        parts[name] = None
+    else:
+        parts[name] = joules if before is None else before + joules
+
+
+def _power(
+    stages: tuple[StageResult, ...], times: Mapping[str, Floats | None],
+    energy: Mapping[str, Floats | None], deployment: Deployment, *, peak: Floats | None,
+) -> dict[str, Floats | None]:  # fmt: skip
+    rate = _known(times, "queries_per_s")
+    query = total_energy(energy)
+    mean = None if query is None else query * rate
+    full = full_load_power(stages, deployment)
+    return {
+        "query_j": query,
+        "mean_w": mean,
+        "peak_w": _peak_power(stages, deployment),
+        "full_load_w": full,
+        "w_per_pflops.peak": None if full is None or peak is None else full / (peak / 1e15),
+    }
+
+
+def _at_input(machine: MachineTable, watts: Floats, devices: float) -> Floats:
+    """Return the power at the system's DC input of devices that draw `watts` together."""
+    total: Floats = watts / machine.power.regulator_efficiency + machine.power.board_w * devices
+    return total
+
+
+def _peak_power(stages: tuple[StageResult, ...], deployment: Deployment) -> Floats | None:
+    """Return the power when all replicas are in the hungrier phase, shape (N,)."""
+    host = deployment.system.host_w
+    if host is None:
+        return None
+    totals: list[Floats] = []
+    for name in ("prefill", "decode"):
+        total = np.full(stages[0].costs.given.machine.length, host)
+        for stage in stages:
+            phase: PhasePower = getattr(stage, name)
+            static = static_power(stage.costs.given.machine)
+            dynamic = phase.dynamic_j
+            if dynamic is None:
+                dynamic = None if phase.energy_j else np.zeros(total.shape)
+            if static is None or dynamic is None:
+                return None
+            busy = np.where(phase.seconds > 0, dynamic / np.where(phase.seconds > 0, phase.seconds, 1.0), 0.0)
+            # One copy of a stage works at a time; the others draw their static power.
+            drawn = busy * stage.devices + static * stage.devices * stage.copies
+            board = stage.devices * stage.copies * deployment.replicas
+            total = total + _at_input(stage.costs.given.machine, drawn * deployment.replicas, board)
+        totals.append(total)
+    return np.maximum.reduce(totals)
+
+
+def full_load_power(stages: tuple[StageResult, ...], deployment: Deployment) -> Floats | None:
+    """Return the power with every device at its cap or, without one, at full rate everywhere.
+
+    Full rate: the main GEMM format at peak, every storage level at its bandwidth, static power.
+    """
+    host = deployment.system.host_w
+    if host is None:
+        return None
+    total = np.full(stages[0].costs.given.machine.length, host)
+    for stage in stages:
+        machine = stage.costs.given.machine
+        watts = machine.power.cap_w
+        if watts is None:
+            watts = _full_rate(stage)
+        if watts is None:
+            return None
+        reserved = stage.devices * stage.copies * deployment.replicas
+        total = total + _at_input(machine, watts * reserved, reserved)
+    return total
+
+
+def _full_rate(stage: StageResult) -> Floats | None:
+    machine = stage.costs.given.machine
+    product = main_product(stage.costs.given.table, machine)
+    static = static_power(machine)
+    if product is None or product.mac_j is None or static is None:
+        return None
+    watts = static + product.peak_macs_per_s * product.mac_j
+    for level in machine.levels:
+        if level.read_j_per_byte is None:
+            return None
+        watts = watts + level_bandwidth(level) * level.read_j_per_byte
+    return watts
+
+
+def _money(
+    machine: MachineTable, times: Mapping[str, Floats | None], power: Mapping[str, Floats | None],
+    deployment: Deployment,
+) -> dict[str, Floats | None]:  # fmt: skip
+    system, economics, devices = deployment.system, deployment.economics, deployment.devices
+    host = system.host_usd
+    price, parts = machine.cost.price_usd, machine.cost.parts_usd
+    system_usd = None if price is None or host is None else devices * price + host
+    bom = None
+    if parts is not None and host is not None:
+        bom = devices * np.sum(list(parts.values()), axis=0) + host
+    query = None
+    mean = power["mean_w"]
+    if system_usd is not None and mean is not None:
+        yearly = system_usd * (1.0 / economics.life_years + economics.operation_share_per_year)
+        busy = SECONDS_PER_YEAR * economics.utilization
+        served = _known(times, "queries_per_s") * busy
+        wall = mean / system.supply_efficiency * economics.pue
+        query = (yearly + wall * busy / J_PER_KWH * economics.usd_per_kwh) / served
+    return {"system_usd": system_usd, "bom_usd": bom, "query_usd": query}
+
+
+def _derive(values: dict[str, Floats | None], table: OperatorTable) -> None:
+    """Add figures that follow from others."""
+    delivered, mean, query = values["delivered_flops_per_s"], values["mean_w"], values["query_j"]
+    values["w_per_pflops.delivered"] = (
+        None if mean is None or delivered is None else mean / (delivered / 1e15)
+    )
+    values["j_per_token"] = None if query is None else query / table.output_tokens

@@ -1,0 +1,88 @@
+"""The loss ledger: where the reserved device time goes, from peak to delivered; exact in sum."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from pentarch.evaluate.figures import Figures
+from pentarch.evaluate.stage_costs import KindCosts, ideal_seconds
+from pentarch.evaluate.stage_result import StageResult
+from pentarch.graph.operators import OperatorKind, Phase
+from pentarch.results import LedgerEntry
+
+USEFUL = "useful work at peak"
+ARRAY = "padding, fill and waves"
+START = "operator starts"
+VECTOR = "vector operators"
+COLLECTIVE = "collectives"
+HOST = "host and step overhead"
+THROTTLE = "power cap"
+OVERLAP = "imperfect overlap"
+
+
+def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
+    """Return the shares of one design's time by cause, the useful part first.
+
+    Every row's time is its useful work at peak, plus what its engine adds, plus what the slowest
+    resource adds to that, plus its start; what the cap and the host add to a phase comes on top.
+    A query of C in flight takes C prefills and one run of decode steps.
+
+    Args:
+        figures: Figures of a batch.
+        index: Which design.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    for stage in figures.stages:
+        own = float(stage.costs.given.concurrency[index])
+        for phase, times in ((Phase.PREFILL, own), (Phase.DECODE, 1.0)):
+            _add_phase(seconds, stage, phase, index=index, times=times)
+    total = sum(seconds.values())
+    if total <= 0:
+        return ()
+    names = [USEFUL, *sorted((n for n in seconds if n != USEFUL), key=lambda n: -seconds[n])]
+    return tuple(LedgerEntry(name=name, share=seconds[name] / total) for name in names if seconds[name])
+
+
+def _add_phase(
+    seconds: dict[str, float], stage: StageResult, phase: Phase, *, index: int, times: float
+) -> None:
+    nominal = 0.0
+    for entry in stage.costs.kinds:
+        for row in np.flatnonzero(entry.in_phase(phase)):
+            weight = float(entry.weights[row, 0]) * times
+            parts = _row_parts(entry, stage, int(row), index)
+            nominal += sum(parts.values()) * weight
+            for name, value in parts.items():
+                seconds[name] += value * weight
+    power = stage.prefill if phase is Phase.PREFILL else stage.decode
+    free = float(power.free_seconds[index]) * times
+    if free > nominal:
+        seconds[HOST] += free - nominal
+    capped = float(power.seconds[index]) * times
+    if capped > free:
+        seconds[THROTTLE] += capped - free
+
+
+def _row_parts(entry: KindCosts, stage: StageResult, row: int, index: int) -> dict[str, float]:
+    """Return the time of one execution of a row by cause; the parts sum to the row's time."""
+    times, fixed = entry.times, float(entry.costs.fixed_s[row, index])
+    total = float(times.total_s[row, index]) - fixed
+    parts = {START: fixed}
+    if entry.kind is OperatorKind.VECTOR:
+        return {**parts, VECTOR: total}
+    if entry.kind is OperatorKind.COLLECTIVE:
+        return {**parts, COLLECTIVE: total}
+    useful = min(float(ideal_seconds(entry, stage.costs.given)[row, index]), total)
+    terms = {name: float(times.terms_s[k, row, index]) for k, name in enumerate(times.resources)}
+    engines = {name: value for name, value in terms.items() if name in entry.costs.compute_s}
+    compute = max(engines.values(), default=0.0)
+    slowest = max(terms, key=lambda name: terms[name])
+    parts[USEFUL] = useful
+    parts[ARRAY] = max(min(compute, total) - useful, 0.0)
+    reached = useful + parts[ARRAY]
+    if terms[slowest] > reached:
+        parts[f"waiting for {slowest}"] = terms[slowest] - reached
+        reached = terms[slowest]
+    if total > reached:
+        parts[OVERLAP] = total - reached
+    return parts

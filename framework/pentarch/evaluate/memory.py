@@ -1,0 +1,82 @@
+"""Does it fit: weights, KV cache and activations against the memory of every stage's devices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.evaluate.stage_costs import Residency
+from pentarch.graph.table import OperatorTable
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.parts import Management
+from pentarch.hardware.runtime import Runtime
+from pentarch.units import show
+
+TILE_SHARE = 0.125
+"""Share of an on-chip buffer that resident data leave to tiles: an assumption (1/8), since a buffer
+filled to the brim could not stage activations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryUse:
+    """Memory of one device of a stage, for N designs; shapes (N,)."""
+
+    weights: Floats
+    kv: Floats
+    activations: Floats
+    capacity: Floats
+
+    @property
+    def total(self) -> Floats:
+        """Everything that has to fit."""
+        return self.weights + self.kv + self.activations
+
+    @property
+    def fits(self) -> npt.NDArray[np.bool_]:
+        """Whether it does."""
+        return self.total <= self.capacity
+
+    def reason(self, index: int, *, device: str, queries: float) -> str:
+        """Return the arithmetic of a design that does not fit."""
+        return (
+            f"{device} needs {show(float(self.weights[index]), 'B')} of weights + "
+            f"{show(float(self.kv[index]), 'B')} of KV cache for {queries:g} queries + "
+            f"{show(float(self.activations[index]), 'B')} of activations = "
+            f"{show(float(self.total[index]), 'B')}, its memory has "
+            f"{show(float(self.capacity[index]), 'B')}: "
+            f"{show(float(self.total[index] - self.capacity[index]), 'B')} short"
+        )
+
+
+def memory_use(
+    table: OperatorTable, machine: MachineTable, runtime: Runtime, concurrency: Floats, *, stage: int = 0
+) -> MemoryUse:
+    """Return what one device of a stage has to hold, and what its memory has room for."""
+    memory = machine.levels[0]
+    capacity = memory.instances * memory.size_bytes * memory.usable * (1.0 - runtime.memory_reserve)
+    tokens = np.maximum(float(table.prompt_tokens), concurrency)
+    ones = np.ones(machine.length)
+    return MemoryUse(
+        weights=ones * table.weight_bytes[stage],
+        kv=concurrency * table.kv_bytes_per_query[stage],
+        activations=tokens * table.activation_bytes_per_token[stage],
+        capacity=capacity,
+    )
+
+
+def residency(use: MemoryUse, machine: MachineTable) -> Residency:
+    """Decide what lives in the outermost on-chip buffer: all weights, then also the KV cache.
+
+    Weights come first because every step of every load reads them; the KV cache follows if it fits
+    as well. A buffer managed by hardware keeps nothing for good.
+    """
+    nothing = np.zeros(machine.length, dtype=np.bool_)
+    if len(machine.levels) < 2 or machine.levels[1].management is not Management.SOFTWARE:
+        return Residency(weights=nothing, kv=nothing, bytes=np.zeros(machine.length))
+    buffer = machine.levels[1]
+    room = buffer.instances * buffer.size_bytes * buffer.usable * (1.0 - TILE_SHARE)
+    weights = (use.weights <= room) & ("weights" in buffer.holds)
+    kv = weights & (use.weights + use.kv <= room) & ("kv" in buffer.holds)
+    taken = np.where(weights, use.weights, 0.0) + np.where(kv, use.kv, 0.0)
+    return Residency(weights=weights, kv=kv, bytes=taken)

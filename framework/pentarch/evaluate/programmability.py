@@ -1,0 +1,82 @@
+"""Target 5: the share of later operators that run at a useful rate (DEFINITIONS.md)."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import yaml
+from pydantic import Field, PositiveInt
+
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.mapping.traffic import level_bandwidth
+from pentarch.model import Model, load
+
+USEFUL_SLOWDOWN = 10.0
+"""An operator counts when it takes at most this many times its roofline (DEFINITIONS.md)."""
+
+FEWEST = 5
+"""With fewer later operators than this a device is scored on all of them."""
+
+VALUE_BYTES = 4.0
+"""Bytes that one value moves in the roofline of an elementwise primitive: 2 read and 2 written,
+16-bit values. An assumption of this project."""
+
+
+class ReferenceOperator(Model):
+    """An operator that devices are scored on."""
+
+    name: str
+    """What it is called."""
+    year: PositiveInt
+    """Year of its first wide use."""
+    primitives: tuple[str, ...] = Field(min_length=1)
+    """What a device must be able to do to run it."""
+
+
+@cache
+def reference_operators() -> tuple[ReferenceOperator, ...]:
+    """Return the packaged reference operators, oldest first."""
+    text = files("pentarch.evaluate").joinpath("reference_operators.yaml").read_text(encoding="utf-8")
+    entries = [
+        load(ReferenceOperator, entry, where=f"reference_operators.yaml entry {number}")
+        for number, entry in enumerate(yaml.safe_load(text))
+    ]
+    return tuple(sorted(entries, key=lambda entry: entry.year))
+
+
+def score(machine: MachineTable) -> Floats | None:
+    """Return the programmability score of N designs, shape (N,), or `None` when nothing is known.
+
+    A reference operator runs if each of its primitives has a rate on the machine; it counts if the
+    slowest of them takes at most ten times the time in which memory streams the values. A GEMM is
+    its own roofline. Operators later than the tape-out year are scored; with fewer than five of
+    them, or an unknown year, all are.
+    """
+    program = machine.program
+    if program is None:
+        return None
+    operators = reference_operators()
+    year = None if program.tape_out_year is None else float(program.tape_out_year[0])
+    later = [entry for entry in operators if year is not None and entry.year > year]
+    scored = later if len(later) >= FEWEST else list(operators)
+    stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
+    useful = np.zeros(machine.length)
+    for entry in scored:
+        useful += _runs_usefully(entry, program.primitives, stream)
+    if program.needs_new_silicon:
+        return np.zeros(machine.length)
+    return useful / len(scored)
+
+
+def _runs_usefully(entry: ReferenceOperator, rates: Mapping[str, Floats], stream: Floats) -> Floats:
+    fast = np.ones(stream.shape, dtype=np.bool_)
+    for primitive in entry.primitives:
+        rate = rates.get(primitive)
+        if rate is None:
+            return np.zeros(stream.shape)
+        fast &= rate > 0
+        if primitive != "gemm":
+            fast &= rate * USEFUL_SLOWDOWN >= stream
+    return fast.astype(np.float64)

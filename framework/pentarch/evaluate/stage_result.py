@@ -1,0 +1,43 @@
+"""One stage, costed and held to its power cap."""
+
+from dataclasses import dataclass
+
+from pentarch.evaluate.memory import MemoryUse
+from pentarch.evaluate.power import PhasePower, cap_phase
+from pentarch.evaluate.stage_costs import StageCosts
+from pentarch.graph.operators import Phase
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageResult:
+    """One stage, costed and capped."""
+
+    costs: StageCosts
+    """Rows and their costs."""
+    memory: MemoryUse
+    """What has to fit."""
+    prefill: PhasePower
+    """Prefill of one query."""
+    decode: PhasePower
+    """All decode steps of one query's generation, C queries wide."""
+    devices: float
+    """Devices that run one of its equal copies side by side."""
+    copies: float
+    """Equal copies in sequence; times and energies of the rows count all of them."""
+
+
+def run_stage(
+    costs: StageCosts, memory: MemoryUse, *, devices: float, copies: float = 1.0
+) -> StageResult:
+    """Cap the phases of a costed stage."""
+    machine, runtime = costs.given.machine, costs.given.runtime
+    step = machine.overhead.step_s + runtime.step_s
+    steps = {Phase.PREFILL: 1.0, Phase.DECODE: float(costs.given.table.output_tokens - 1)}
+    phases = {
+        phase: cap_phase(costs.stack(phase), costs.phase_energy(phase), machine, step * steps[phase])
+        for phase in (Phase.PREFILL, Phase.DECODE)
+    }
+    return StageResult(
+        costs=costs, memory=memory, prefill=phases[Phase.PREFILL], decode=phases[Phase.DECODE],
+        devices=devices, copies=copies,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""GPUs: multiprocessors with tensor cores behind a shared L2 cache."""

@@ -1,0 +1,19 @@
+"""GPUs as a pentarch back-end."""
+
+from collections.abc import Iterable
+
+from pentarch import AnyBackend, Catalog, hookimpl
+
+
+@hookimpl
+def register_backends() -> Iterable[type[AnyBackend]]:
+    """Provide the GPU back-end."""
+    from pentarch_gpu.backend import GpuBackend
+
+    return [GpuBackend]
+
+
+@hookimpl
+def register_catalogs() -> Iterable[Catalog]:
+    """Provide the GPUs of the catalog."""
+    return [Catalog(kind="device", package="pentarch_gpu.devices")]

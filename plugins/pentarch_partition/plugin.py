@@ -1,0 +1,14 @@
+"""The built-in partitioners."""
+
+from collections.abc import Iterable
+
+from pentarch import Partitioner, hookimpl
+
+
+@hookimpl
+def register_partitioners() -> Iterable[type[Partitioner]]:
+    """Provide the partitioners `single` and `tensor`."""
+    from pentarch_partition.single import SinglePartitioner
+    from pentarch_partition.tensor import TensorPartitioner
+
+    return [SinglePartitioner, TensorPartitioner]

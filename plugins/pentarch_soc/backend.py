@@ -1,0 +1,213 @@
+"""The SoC back-end: from design parameters to a machine, its area and its price."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.contracts.backend import Backend
+from pentarch.hardware import technology as tech
+from pentarch.hardware.columns import Columns, columns
+from pentarch.hardware.machine import MachineTable, Provenance
+from pentarch.hardware.parts import (
+    Area,
+    Buffering,
+    Cost,
+    Engine,
+    EngineKind,
+    Level,
+    Link,
+    Management,
+    Overhead,
+    Power,
+    Program,
+    Scope,
+    Stationary,
+    Topology,
+)
+from pentarch.hardware.view import View
+from pentarch_soc.device import SocDevice
+from pentarch_soc.silicon import Silicon, accumulator_of, design_silicon
+
+Floats = npt.NDArray[np.float64]
+
+IDLE_MAC = 0.10
+"""Energy of a clock-gated idle MAC / active MAC (`operations.mac_energy_model.overhead.idle_mac_gated`)."""
+
+
+class SocBackend(Backend[SocDevice]):
+    """Output-stationary arrays with their own buffers behind one software-managed scratchpad."""
+
+    name = "soc"
+    about = "custom SoC: arrays, scratchpads, external memory; area, yield and price from the node"
+    device_model: ClassVar[type[SocDevice]] = SocDevice
+
+    def machine(self, device: View[SocDevice]) -> MachineTable:
+        """Describe one design or a batch of them.
+
+        Energies and clocks are those of the design's supply. Static power is leakage, memory
+        background and the clock power of idle arrays.
+        """
+        log = tech.FigureLog()
+        supply = Supply(device, log)
+        silicon = design_silicon(device, log)
+        return MachineTable(
+            name=device.template.name, backend=self.name, length=device.length,
+            levels=_levels(device, supply, log),
+            engines=(_arrays(device, supply), _vector(device, supply)),
+            links=_links(device, log),
+            overhead=columns(Overhead, device.length, operator_start_s=device.operator_start_s),
+            power=_power(device, supply, silicon, log),
+            area=columns(Area, device.length, parts_mm2=silicon.parts_mm2, reticle_mm2=tech.reticle_mm2(used=log)),
+            cost=columns(Cost, device.length, parts_usd=silicon.parts_usd, price_usd=silicon.price_usd),
+            program=_program(device, supply), budget=None,
+            provenance={
+                figure.path: Provenance(source=figure.source, grade=str(figure.grade))
+                for figure in log.figures
+            } | dict(device.template.sources),
+        )  # fmt: skip
+
+
+class Supply:
+    """Clock and energy of the core at the design's supply.
+
+    Args:
+        device: N designs.
+        log: Log of the figures read.
+    """
+
+    def __init__(self, device: View[SocDevice], log: tech.FigureLog) -> None:
+        node = device.node
+        curve = tech.voltage_curve(node, used=log)
+        self.nominal_v = curve.nominal_v
+        self.min_v = curve.minimum_v
+        self.threshold_v = curve.threshold_v
+        self.alpha = curve.alpha
+        self.voltage_v: Floats = device.voltage_v
+        self.ratio: Floats = self.voltage_v / curve.nominal_v
+        self.clock_hz: Floats = device.clock_hz * curve.frequency_ratio(self.voltage_v)
+        self.mac_j: dict[str, Floats] = {
+            name: np.broadcast_to(
+                tech.mac_j(
+                    tech.MacFormats(a=name, b=name, accumulator=accumulator_of(name)), node,
+                    overhead=tech.DynamicOverhead.SYSTOLIC, voltage_ratio=self.ratio, used=log,
+                ),
+                (device.length,),
+            )
+            for name in device.macs_per_pe
+        }  # fmt: skip
+
+    @property
+    def value_j(self) -> Floats:
+        """Energy of one 16-bit vector operation: a bf16 MAC stands for it, an assumption."""
+        return self.mac_j["bf16"] if "bf16" in self.mac_j else next(iter(self.mac_j.values()))
+
+
+def _levels(
+    device: View[SocDevice], supply: Supply, log: tech.FigureLog
+) -> tuple[Columns[Level], ...]:
+    node, memory = device.node, device.memory
+    interfaces: Floats = device.memory_interfaces
+    capacity = device.memory_bytes
+    if capacity is None:
+        capacity = interfaces * tech.memory_interface_bytes(memory, used=log)
+    background = tech.dram_background_w(interfaces, used=log) if memory.startswith("hbm") else 0.0
+    energy = tech.dram_j_per_byte(memory, used=log)
+    outer = columns(
+        Level, device.length, name=memory, scope=Scope.DEVICE, size_bytes=capacity,
+        read_bytes_per_s=interfaces * tech.memory_interface_bytes_per_s(memory, used=log),
+        stream_efficiency=tech.memory_bandwidth_fraction(memory, used=log),
+        read_j_per_byte=energy, write_j_per_byte=energy, static_w=background,
+    )  # fmt: skip
+    sram: Floats = device.sram_bytes
+    registers: Floats = device.register_bytes
+    port: Floats = device.sram_bytes_per_cycle * device.arrays * supply.clock_hz
+    shared = columns(
+        Level, device.length, name="scratchpad", scope=Scope.DEVICE, size_bytes=sram,
+        management=Management.SOFTWARE, buffering=Buffering.DOUBLE, read_bytes_per_s=port,
+        read_j_per_byte=tech.sram_read_j_per_byte(sram, node, voltage_ratio=supply.ratio, used=log),
+        write_j_per_byte=tech.sram_write_j_per_byte(sram, node, voltage_ratio=supply.ratio, used=log),
+    )  # fmt: skip
+    widest = 2.0  # bytes per operand that the array edge can take in a cycle
+    edge: Floats = (device.array_rows + device.array_columns) * widest * supply.clock_hz
+    own = columns(
+        Level, device.length, name="array buffer", scope=Scope.UNIT, size_bytes=registers,
+        management=Management.SOFTWARE, buffering=Buffering.DOUBLE, instances=device.arrays,
+        read_bytes_per_s=edge, write_bytes_per_s=edge,
+        read_j_per_byte=tech.sram_read_j_per_byte(registers, node, voltage_ratio=supply.ratio, used=log),
+        write_j_per_byte=tech.sram_write_j_per_byte(registers, node, voltage_ratio=supply.ratio, used=log),
+    )  # fmt: skip
+    return outer, shared, own
+
+
+def _arrays(device: View[SocDevice], supply: Supply) -> Columns[Engine]:
+    elements: Floats = device.array_rows * device.array_columns
+    rates = {name: elements * per_pe for name, per_pe in device.macs_per_pe.items()}
+    return columns(
+        Engine, device.length, name="arrays", kind=EngineKind.MATRIX, feeds_from="array buffer",
+        stationary=Stationary.OUTPUT, units=device.arrays, clock_hz=supply.clock_hz,
+        macs_per_cycle=rates,
+        mac_j={name: joules * (1.0 - IDLE_MAC) for name, joules in supply.mac_j.items()},
+        rows=device.array_rows, columns=device.array_columns,
+        fill_cycles=device.array_rows + device.array_columns,
+    )  # fmt: skip
+
+
+def _vector(device: View[SocDevice], supply: Supply) -> Columns[Engine]:
+    rates = {"elementwise": 1.0, "reduce": 1.0, "convert": 1.0, "gather": 1.0}
+    slow = device.transcendental_per_lane
+    return columns(
+        Engine, device.length, name="vector unit", kind=EngineKind.VECTOR, feeds_from="scratchpad",
+        units=device.vector_lanes, clock_hz=supply.clock_hz,
+        values_per_cycle={**rates, "transcendental": slow},
+        value_j={**dict.fromkeys(rates, supply.value_j), "transcendental": supply.value_j / slow},
+    )  # fmt: skip
+
+
+def _links(device: View[SocDevice], log: tech.FigureLog) -> tuple[Columns[Link], ...]:
+    if device.link == "none":
+        return ()
+    one_way = tech.link_bandwidth_bytes_per_s(device.link, used=log)
+    return (
+        columns(
+            Link, device.length, name=device.link, scope=Scope.DEVICE, topology=Topology.RING,
+            degree=64.0, bytes_per_s=one_way * device.link_ports, latency_s=1e-6,
+            j_per_byte=tech.link_j_per_byte(device.link, used=log),
+        ),
+    )  # fmt: skip
+
+
+def _power(
+    device: View[SocDevice], supply: Supply, silicon: Silicon, log: tech.FigureLog
+) -> Columns[Power]:
+    storage = device.sram_bytes + device.arrays * device.register_bytes
+    leakage = tech.leakage_w(
+        device.node, logic_mm2=silicon.logic_mm2, sram_bytes=storage, voltage_v=supply.voltage_v, used=log
+    )
+    elements = device.array_rows * device.array_columns * device.arrays
+    idle = np.max(
+        [supply.mac_j[name] * rate for name, rate in device.macs_per_pe.items()], axis=0
+    ) * elements * supply.clock_hz * IDLE_MAC  # fmt: skip
+    cap = device.power_cap_w
+    return columns(
+        Power, device.length, cap_w=cap, static_w=leakage + idle, nominal_v=supply.voltage_v,
+        min_v=np.minimum(supply.min_v, supply.voltage_v), threshold_v=supply.threshold_v,
+        alpha=supply.alpha, regulator_efficiency=tech.technology().si("power.vr_efficiency"),
+    )  # fmt: skip
+
+
+def _program(device: View[SocDevice], supply: Supply) -> Columns[Program]:
+    """A programmable vector unit with gather and a scalar sequencer runs every primitive."""
+    lanes: Floats = device.vector_lanes * supply.clock_hz
+    peak = np.max([rate for rate in device.macs_per_pe.values()], axis=0)
+    elements = device.array_rows * device.array_columns * device.arrays
+    rates: dict[str, Floats] = {
+        "gemm": peak * elements * supply.clock_hz,
+        "elementwise": lanes, "reduce": lanes, "gather": lanes,
+        "transcendental": lanes * device.transcendental_per_lane,
+        "scan": lanes / 2.0, "top-k": lanes / 8.0, "data-dependent-branch": lanes / 8.0,
+    }  # fmt: skip
+    return columns(
+        Program, device.length, primitives=rates, tape_out_year=device.template.year,
+        update_s=device.template.update_s,
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Design parameters of a custom SoC."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from pentarch.hardware.device import Device
+from pentarch.units import Bytes, Hertz
+
+Node = Literal["n16", "n7", "n5", "n4", "n3e"]
+Memory = Literal["lpddr4x", "lpddr5", "lpddr5x", "gddr6", "gddr7", "hbm2e", "hbm3", "hbm3e"]
+
+
+class SocDevice(Device):
+    """A chip of matrix arrays, a vector unit, one shared scratchpad and external memory."""
+
+    node: Node = "n5"
+    """Logic process; sets energy, area, leakage, wafer price and defect density."""
+    voltage_v: float = Field(default=0.75, ge=0.6, le=0.95)
+    """Supply of the core at full speed; clock and energy follow it. Bounds: `power.dvfs`."""
+    clock_hz: Hertz = Field(default=1.0e9, ge=5e7, le=3e9)
+    """Clock at the node's nominal supply: set by pipeline depth, an assumption of the designer."""
+    arrays: float = Field(default=16, ge=1, le=65536)
+    """Matrix arrays on the chip."""
+    array_rows: float = Field(default=64, ge=1, le=1024)
+    """Processing elements down an array."""
+    array_columns: float = Field(default=64, ge=1, le=1024)
+    """Processing elements across an array."""
+    macs_per_pe: dict[str, PositiveFloat] = {"fp8": 1, "int8": 1, "fp4": 2, "int4": 2, "bf16": 0.25}
+    """Multiply-accumulates per cycle of one element by format. The default composes narrow
+    multipliers: bf16 takes the four that serve one fp8 product each ((8/4)^2)."""
+    register_bytes: Bytes = Field(default=32768.0, ge=64, le=2**26)
+    """Operand and partial-sum buffer of one array."""
+    sram_bytes: Bytes = Field(default=2.0**24, ge=1024, le=2**33)
+    """Scratchpad that all arrays share."""
+    sram_bytes_per_cycle: float = Field(default=64, ge=1, le=4096)
+    """Width of the port between the scratchpad and one array."""
+    vector_lanes: float = Field(default=512, ge=1, le=1e6)
+    """Lanes of the vector unit; each does one 16-bit operation per cycle."""
+    transcendental_per_lane: PositiveFloat = 0.25
+    """exp, tanh, ... per cycle and lane: a table look-up shared by four lanes, an assumption."""
+    memory: Memory = "lpddr5x"
+    """Type of external memory."""
+    memory_interfaces: float = Field(default=8, ge=1, le=64)
+    """Interfaces: HBM stacks, GDDR x32 devices, LPDDR x16 channels, DDR 64-bit channels."""
+    memory_bytes: Bytes | None = Field(default=None, gt=0)
+    """External capacity; `None` takes the type's usual capacity per interface."""
+    link: Literal["none", "ucie_standard", "pcie5"] = "none"
+    """Connection to equal chips of the system."""
+    link_ports: float = Field(default=1, ge=1, le=64)
+    """Links of that type on the chip."""
+    operator_start_s: NonNegativeFloat = 1.0e-6
+    """Time to set up an operator: descriptor fetch and array configuration."""
+    power_cap_w: PositiveFloat | None = None
+    """Thermal limit of the device; `None` means that only its parts limit it."""
+    volume: float = Field(ge=1)
+    """Units over which the design cost is spread; there is no default (DEFINITIONS.md, cost)."""
+    nre_usd: NonNegativeFloat = 1.03e8
+    """Design cost: the technology library's worked example of a lean 5 nm accelerator, taken for
+    every node, an assumption."""
+    channel: Literal["typical_fabless", "in_house"] = "typical_fabless"
+    """How the chip is sold; sets price / manufacturing cost."""

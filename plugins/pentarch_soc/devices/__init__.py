@@ -1,0 +1,1 @@
+"""Device catalog of the soc back-end."""

@@ -1,0 +1,117 @@
+"""Area and manufacturing cost of a designed chip."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.hardware import technology as tech
+from pentarch.hardware.view import View
+from pentarch.workload.formats import Arithmetic, number_format
+from pentarch_soc.device import SocDevice
+
+Floats = npt.NDArray[np.float64]
+
+MODE_AREA = 0.08
+"""Area of each further format of a multi-format element / the element (`multimode_area_per_mode`)."""
+
+LANE_MODES = 2.0
+"""MACs of area that a vector lane takes: arithmetic beside registers and sequencing, an assumption."""
+
+
+def accumulator_of(name: str) -> str:
+    """Return the accumulator that the arrays use for a compute format."""
+    found = number_format(name)
+    if found.arithmetic is Arithmetic.INTEGER:
+        return "int24" if found.bits <= 4 else "int32"
+    return "fp16" if found.bits <= 8 else "fp32"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Silicon:
+    """Area and cost of N designs; arrays of shape (N,)."""
+
+    parts_mm2: dict[str, Floats]
+    """Area by component."""
+    logic_mm2: Floats
+    """Area that leaks as logic."""
+    parts_usd: dict[str, Floats]
+    """Manufacturing cost of a device with its memory, by component."""
+    price_usd: Floats
+    """What a buyer pays for it."""
+
+
+def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
+    """Return area, bill of material and price of the designs."""
+    node: str = device.node
+    length = device.length
+    arrays = _element_mm2(device, log) * device.array_rows * device.array_columns * device.arrays
+    lane = tech.mac_mm2(tech.MacFormats(a="bf16", b="bf16", accumulator="fp32"), node, used=log)
+    vector = lane * LANE_MODES * device.vector_lanes
+    parts: dict[str, Floats] = {
+        "arrays": arrays,
+        "vector unit": vector,
+        "control": np.asarray(tech.control_mm2(arrays + vector, used=log)),
+        "scratchpad": np.asarray(tech.sram_mm2(device.sram_bytes, node, used=log)),
+        "array buffers": np.asarray(tech.sram_mm2(device.register_bytes, node, used=log)) * device.arrays,
+        "memory interfaces": tech.memory_interface_mm2(device.memory, node, used=log) * device.memory_interfaces,
+        "infrastructure": np.full(length, tech.chip_infrastructure_mm2(node, used=log)),
+    }
+    if device.link != "none":
+        parts["links"] = tech.link_mm2(device.link, node, used=log) * device.link_ports
+    die = np.sum(list(parts.values()), axis=0)
+    logic = parts["arrays"] + parts["vector unit"] + parts["control"] + parts["infrastructure"]
+    costs = _costs(device, die, log)
+    unit = _unit_usd(device, costs, log)
+    price = tech.price_usd(
+        unit, tech.price_multiplier(device.channel, used=log), nre_usd=device.nre_usd, volume=device.volume
+    )
+    return Silicon(parts_mm2=parts, logic_mm2=logic, parts_usd=costs, price_usd=np.asarray(price))
+
+
+def _element_mm2(device: View[SocDevice], log: tech.FigureLog) -> Floats:
+    """Return the area of a processing element: its costliest format, and a share for each other.
+
+    A format that runs at a fraction of a MAC per cycle takes that fraction of its own MAC's area.
+    """
+    areas = [
+        tech.mac_mm2(
+            tech.MacFormats(a=name, b=name, accumulator=accumulator_of(name)), device.node, used=log
+        ) * rate
+        for name, rate in device.macs_per_pe.items()
+    ]  # fmt: skip
+    largest: Floats = np.max(areas, axis=0) * (1.0 + MODE_AREA * (len(areas) - 1))
+    return largest
+
+
+def _costs(device: View[SocDevice], die_mm2: Floats, log: tech.FigureLog) -> dict[str, Floats]:
+    memory: str = device.memory
+    capacity = device.memory_bytes
+    if capacity is None:
+        capacity = device.memory_interfaces * tech.memory_interface_bytes(memory, used=log)
+    # A die beyond the reticle is infeasible; its price is that of the largest die, shown beside the reason.
+    priced = np.minimum(die_mm2, tech.reticle_mm2(used=log))
+    die = np.asarray(tech.die_usd(priced, device.node, used=log))
+    has_stacks = memory.startswith("hbm")
+    package = (
+        tech.cowos_package_usd(priced, device.memory_interfaces, used=log)
+        if has_stacks
+        else tech.organic_package_usd(priced, used=log)
+    )
+    kind = tech.Package.COWOS if has_stacks else tech.Package.ORGANIC
+    bonded = 1.0 + (device.memory_interfaces if has_stacks else 0.0)
+    survived = tech.bonding_yield(bonded, kind, used=log)
+    memory_cost = np.asarray(tech.memory_usd(memory, capacity, used=log))
+    in_package = die + package + (memory_cost if has_stacks else 0.0)
+    return {
+        "die": die,
+        "package": np.asarray(package),
+        "memory": memory_cost,
+        "test": np.asarray(tech.chip_test_usd(die, kind, used=log)) * np.ones_like(die),
+        "assembly loss": in_package * (1.0 / survived - 1.0),
+    }
+
+
+def _unit_usd(device: View[SocDevice], costs: dict[str, Floats], log: tech.FigureLog) -> Floats:
+    total: Floats = np.sum(list(costs.values()), axis=0)
+    return total
