@@ -65,7 +65,7 @@ def _collectives(request: PartitionRequest, degree: int) -> tuple[Collective, ..
     for operator in request.graphs[0].operators:
         if isinstance(operator, Gemm) and operator.split is Split.ROWS:
             found.append(_after(operator, "all_reduce", request.workload.hidden, request, degree))
-        elif isinstance(operator, Gather) and operator.table and operator.split is Split.VALUES:
+        elif isinstance(operator, Gather) and operator.function == "embedding" and operator.split is Split.VALUES:
             found.append(_after(operator, "all_gather", request.workload.hidden, request, degree))
         elif isinstance(operator, Gemm) and operator.split is Split.COLUMNS and not operator.layer:
             found.append(_after(operator, "all_gather", operator.n, request, degree))

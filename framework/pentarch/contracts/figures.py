@@ -172,10 +172,12 @@ def why_not(result: StudyResult) -> str | None:
     if result.best is not None:
         return None
     start = f"None of {result.n_trials:,} designs meets all five targets."
+    if result.n_trials == 1:
+        start = "The one design does not meet all five targets."
     if result.nearest is None:
         example = next((trial for trial in result.trials if trial.reason is not None), None)
         shown = f", for example trial {example.number}: {example.reason}" if example else ""
-        return f"{start} None of them can run{shown}."
+        return f"{start} Nothing can run{shown}."
     verdicts = result.nearest.evaluation.targets
     failing = sorted(
         (verdict for verdict in verdicts if verdict.verdict is not VerdictKind.MET),

@@ -48,7 +48,7 @@ class ScatterBlock(Model):
     headings: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Columns and texts under each heading, in the order in which they are offered."""
     marks: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Points to point out, by what they are, for example `best`."""
+    """Points to point out, by what they are, for example `best`; the last is chosen at first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -84,7 +84,7 @@ def plan_cost(prepared: Prepared) -> PlanCost:
     tpot = found.values["tpot_s"]
     ttft = found.values["ttft_s"]
     return PlanCost(
-        fits=bool(found.fits[0]), reason=found.reasons[0] or "",
+        fits=bool(found.feasibility.fits[0]), reason=found.feasibility.reason(0) or "",
         ttft_s=float("nan") if ttft is None else float(ttft[0]),
         tpot_s=float("nan") if tpot is None else float(tpot[0]), collective_s=collective / steps,
     )  # fmt: skip

@@ -94,9 +94,9 @@ class ScenarioEvaluator:
                         reasons[index] = str(error)
                     continue
                 where = np.array(members)
-                feasible[where] = found.fits
+                feasible[where] = found.feasibility.fits
                 for offset, index in enumerate(members):
-                    reasons[index] = found.reasons[offset]
+                    reasons[index] = found.feasibility.reason(offset)
                 for name, column in found.values.items():
                     target = values.setdefault(name, np.full(count, np.nan))
                     if column is not None:

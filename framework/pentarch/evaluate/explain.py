@@ -57,7 +57,7 @@ def evaluation_of(
             query=scenario.query, precisions=prepared.precisions, runtime=scenario.runtime.name,
             degrees=prepared.plan.degrees.model_dump(),
         ),
-        feasible=bool(figures.fits[index]), reason=figures.reasons[index],
+        feasible=bool(figures.feasibility.fits[index]), reason=figures.feasibility.reason(index),
         ttft_s=value("ttft_s"), tpot_s=value("tpot_s"), query_s=value("query_s"),
         throughput_tokens_per_s=value("throughput_tokens_per_s"), queries_per_s=value("queries_per_s"),
         useful_flops=table.useful_flops, delivered_flops_per_s=value("delivered_flops_per_s"),

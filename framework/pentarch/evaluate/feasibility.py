@@ -24,17 +24,28 @@ class Check:
     """Returns the arithmetic for a design that does not."""
 
 
-def feasibility(stages: tuple[StageResult, ...]) -> tuple[Flags, tuple[str | None, ...]]:
-    """Return which of N designs can run, and for the others the first reason why not."""
-    length = stages[0].costs.given.machine.length
-    fits = np.ones(length, dtype=np.bool_)
-    reasons: list[str | None] = [None] * length
-    for stage in stages:
-        for check in _checks(stage):
-            for index in np.flatnonzero(fits & ~check.good):
-                reasons[int(index)] = check.explain(int(index))
-            fits &= check.good
-    return fits, tuple(reasons)
+@dataclass(frozen=True, slots=True, eq=False)
+class Feasibility:
+    """Which of N designs can run; the arithmetic of the others is written when it is asked for."""
+
+    fits: Flags
+    """Whether a design can run, shape (N,)."""
+    checks: tuple[Check, ...]
+    """Everything that was checked, in order."""
+
+    def reason(self, index: int) -> str | None:
+        """Return why design `index` cannot run: the first check that it fails, or `None`."""
+        for check in self.checks:
+            if not check.good[index]:
+                return check.explain(index)
+        return None
+
+
+def feasibility(stages: tuple[StageResult, ...]) -> Feasibility:
+    """Check N designs."""
+    checks = tuple(check for stage in stages for check in _checks(stage))
+    fits: Flags = np.logical_and.reduce([check.good for check in checks])
+    return Feasibility(fits=fits, checks=checks)
 
 
 def _checks(stage: StageResult) -> Iterator[Check]:

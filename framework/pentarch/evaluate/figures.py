@@ -16,13 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from pentarch.evaluate.feasibility import feasibility
+from pentarch.evaluate.feasibility import Feasibility, feasibility
 from pentarch.evaluate.memory import MemoryUse
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
-from pentarch.evaluate.stage_costs import ideal_seconds
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
@@ -46,10 +44,8 @@ class Figures:
     """By name, dotted for nested ones, as in `results.Evaluation`."""
     energy_j: Mapping[str, Floats | None]
     """Energy of one query by component, system DC boundary."""
-    fits: npt.NDArray[np.bool_]
-    """Whether the design can run."""
-    reasons: tuple[str | None, ...]
-    """Why not."""
+    feasibility: Feasibility
+    """Whether the design can run, and why not."""
     stages: tuple[StageResult, ...]
     """What they were computed from."""
 
@@ -92,10 +88,11 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
         "programmability": score(first.machine),
         "update_s": None if first.machine.program is None else first.machine.program.update_s,
     }
-    fits, reasons = feasibility(stages)
     values = {**times, **work, **power, **money, **useful}
     _derive(values, first.table)
-    return Figures(values=values, energy_j=energy, fits=fits, reasons=reasons, stages=stages)
+    return Figures(
+        values=values, energy_j=energy, feasibility=feasibility(stages), stages=stages
+    )  # fmt: skip
 
 
 def _times(
@@ -169,7 +166,7 @@ def _ideal(stages: tuple[StageResult, ...], phase: Phase) -> Floats:
     for stage in stages:
         for entry in stage.costs.kinds:
             mask = entry.in_phase(phase)
-            seconds = ideal_seconds(entry, stage.costs.given)[mask] * entry.weights[mask]
+            seconds = entry.ideal_s[mask] * entry.weights[mask]
             total = total + seconds.sum(axis=0) * stage.devices
     return total
 
@@ -187,17 +184,15 @@ def _executed(stages: tuple[StageResult, ...], concurrency: Floats) -> Floats:
 
 def _mbu(stages: tuple[StageResult, ...], decode: Floats) -> Floats:
     """Return compulsory bytes / (memory bandwidth x time) of decode: weights once a step, and KV."""
-    needed, seconds = np.zeros(decode.shape), np.zeros(decode.shape)
+    busy = np.zeros(decode.shape)
     for stage in stages:
-        given = stage.costs.given
-        steps = float(given.table.output_tokens - 1)
-        middle = given.table.prompt_tokens + given.table.output_tokens / 2.0
-        cache = given.table.kv_bytes_per_token[0] * middle * given.concurrency
-        memory = given.machine.levels[0]
+        memory = stage.costs.given.machine.levels[0]
         peak = memory.instances * memory.read_bytes_per_s
-        needed = needed + steps * (given.table.weight_bytes[0] + cache) / peak
-        seconds = seconds + stage.decode.seconds
-    return needed / seconds
+        for entry in stage.costs.kinds:
+            mask = entry.is_decode
+            needed = (entry.compulsory_bytes[mask] * entry.weights[mask]).sum(axis=0)
+            busy = busy + needed / peak
+    return busy / decode
 
 
 def _energy(

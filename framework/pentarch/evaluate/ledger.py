@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from pentarch.evaluate.figures import Figures
-from pentarch.evaluate.stage_costs import KindCosts, ideal_seconds
+from pentarch.evaluate.stage_costs import KindCosts
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.results import LedgerEntry
@@ -23,8 +23,9 @@ OVERLAP = "imperfect overlap"
 def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
     """Return the shares of one design's time by cause, the useful part first.
 
-    Every row's time is its useful work at peak, plus what its engine adds, plus what the slowest
-    resource adds to that, plus its start; what the cap and the host add to a phase comes on top.
+    Every row's time is its useful work at peak, plus what its slowest resource takes beyond that,
+    plus what imperfect overlap adds, plus its start; what the cap and the host add to a phase comes
+    on top. Padding and waves are named where an engine is the slowest resource.
     A query of C in flight takes C prefills and one run of decode steps.
 
     Args:
@@ -50,7 +51,7 @@ def _add_phase(
     for entry in stage.costs.kinds:
         for row in np.flatnonzero(entry.in_phase(phase)):
             weight = float(entry.weights[row, 0]) * times
-            parts = _row_parts(entry, stage, int(row), index)
+            parts = _row_parts(entry, int(row), index)
             nominal += sum(parts.values()) * weight
             for name, value in parts.items():
                 seconds[name] += value * weight
@@ -63,7 +64,7 @@ def _add_phase(
         seconds[THROTTLE] += capped - free
 
 
-def _row_parts(entry: KindCosts, stage: StageResult, row: int, index: int) -> dict[str, float]:
+def _row_parts(entry: KindCosts, row: int, index: int) -> dict[str, float]:
     """Return the time of one execution of a row by cause; the parts sum to the row's time."""
     times, fixed = entry.times, float(entry.costs.fixed_s[row, index])
     total = float(times.total_s[row, index]) - fixed
@@ -72,17 +73,11 @@ def _row_parts(entry: KindCosts, stage: StageResult, row: int, index: int) -> di
         return {**parts, VECTOR: total}
     if entry.kind is OperatorKind.COLLECTIVE:
         return {**parts, COLLECTIVE: total}
-    useful = min(float(ideal_seconds(entry, stage.costs.given)[row, index]), total)
+    useful = min(float(entry.ideal_s[row, index]), total)
     terms = {name: float(times.terms_s[k, row, index]) for k, name in enumerate(times.resources)}
-    engines = {name: value for name, value in terms.items() if name in entry.costs.compute_s}
-    compute = max(engines.values(), default=0.0)
     slowest = max(terms, key=lambda name: terms[name])
+    cause = ARRAY if slowest in entry.costs.compute_s else f"waiting for {slowest}"
     parts[USEFUL] = useful
-    parts[ARRAY] = max(min(compute, total) - useful, 0.0)
-    reached = useful + parts[ARRAY]
-    if terms[slowest] > reached:
-        parts[f"waiting for {slowest}"] = terms[slowest] - reached
-        reached = terms[slowest]
-    if total > reached:
-        parts[OVERLAP] = total - reached
+    parts[cause] = max(terms[slowest] - useful, 0.0)
+    parts[OVERLAP] = total - useful - parts[cause]
     return parts

@@ -15,7 +15,7 @@ from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable, Vecto
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
-from pentarch.mapping.arithmetic import resolve
+from pentarch.mapping.arithmetic import bits_to_bytes, resolve
 from pentarch.mapping.assemble import stacked_names
 from pentarch.mapping.cost_vector import is_fused
 from pentarch.mapping.costs import AnyRows, RowCosts, RowRequest
@@ -74,6 +74,10 @@ class KindCosts:
     """Executions by one query, shape (R, 1)."""
     is_decode: npt.NDArray[np.bool_]
     """Rows of the decode phase, shape (R,)."""
+    ideal_s: Floats
+    """Time of the useful work at the peak it runs at, for one execution, shape (R, N)."""
+    compulsory_bytes: Floats
+    """Weights and cached keys and values that one execution cannot do without, shape (R, N)."""
 
     def in_phase(self, phase: Phase) -> npt.NDArray[np.bool_]:
         """Return the mask of the rows of a phase, shape (R,)."""
@@ -191,6 +195,7 @@ def cost_stage(given: StageInput) -> StageCosts:
             KindCosts(
                 kind=kind, rows=rows, costs=costs, times=times,
                 weights=rows.executions[:, None], is_decode=rows.is_decode,
+                ideal_s=_ideal_seconds(request), compulsory_bytes=_compulsory_bytes(request),
             )
         )  # fmt: skip
     return StageCosts(given=given, kinds=tuple(kinds))
@@ -220,30 +225,42 @@ def _add_starts(
     costs.fixed_s[...] += launched * start
 
 
-def ideal_seconds(entry: KindCosts, given: StageInput) -> Floats:
+def _ideal_seconds(request: RowRequest) -> Floats:
     """Return the time of the useful work of GEMM and attention rows at the peak they run at.
 
-    Args:
-        entry: Rows of any kind; only GEMM and attention have useful work.
-        given: The stage.
-
     Returns:
-        Seconds for one execution, shape (R, N) (DEFINITIONS.md, MFU: ideal time).
+        Seconds for one execution, shape (R, N) (DEFINITIONS.md, MFU: ideal time); zero for rows of
+        other kinds.
     """
-    rows = entry.rows
-    result = np.zeros(entry.costs.fixed_s.shape)
+    rows = request.rows
+    result = np.zeros(request.sequences.shape)
     if isinstance(rows, GemmTable):
         visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
         macs = rows.rows * visits * rows.k * rows.n
-        pairs = zip(rows.a_formats, rows.b_formats, strict=True)
+        pairs = list(zip(rows.a_formats, rows.b_formats, strict=True))
     elif isinstance(rows, AttentionTable):
         macs = rows.heads * rows.pairs * (rows.head_dim + rows.value_dim)
-        pairs = zip(rows.query_formats, rows.kv_formats, strict=True)
+        pairs = list(zip(rows.query_formats, rows.kv_formats, strict=True))
     else:
         return result
-    sequences = np.where(entry.is_decode[:, None], given.concurrency[None, :], 1.0)
-    for index, (first, second) in enumerate(pairs):
-        product = resolve(given.machine, first, second)
+    for pair in dict.fromkeys(pairs):
+        product = resolve(request.machine, *pair)
         if product is not None:
-            result[index] = macs[index] * sequences[index] / product.peak_macs_per_s
+            picked = np.array([index for index, other in enumerate(pairs) if other == pair])
+            result[picked] = macs[picked, None] * request.sequences[picked] / product.peak_macs_per_s
     return result
+
+
+def _compulsory_bytes(request: RowRequest) -> Floats:
+    """Return the bytes of weights (visited experts once) and of keys and values, shape (R, N)."""
+    rows, sequences = request.rows, request.sequences
+    if isinstance(rows, GemmTable):
+        tokens = rows.rows[:, None] * sequences
+        experts, visits = rows.experts[:, None], rows.experts_per_token[:, None]
+        share = np.minimum(visits / np.maximum(experts, 1.0), 1.0)
+        visited = np.where(experts == 0, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
+        return (rows.k * rows.n * bits_to_bytes(rows.b_formats))[:, None] * visited
+    if isinstance(rows, AttentionTable):
+        words = rows.kv_heads * rows.keys * (rows.head_dim + rows.value_dim)
+        return (words * bits_to_bytes(rows.kv_formats))[:, None] * sequences
+    return np.zeros(sequences.shape)

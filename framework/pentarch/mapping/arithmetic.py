@@ -1,0 +1,115 @@
+"""Which engine and which format a product of two stored formats really runs in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.parts import Engine, EngineKind
+from pentarch.workload.formats import Arithmetic, NumberFormat, number_format
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """How products of two formats are computed on a machine."""
+
+    engine: Columns[Engine]
+    """The engine that runs them."""
+    format: str
+    """Compute format: its rate and energy apply."""
+    dequantized: bool
+    """Whether the second operand is converted before use."""
+    note: str | None
+    """What was replaced, when the machine lacks the wanted format."""
+
+    @property
+    def unit_macs_per_cycle(self) -> Floats:
+        """Multiply-accumulates per cycle of one unit, shape (N,)."""
+        rate: Floats = self.engine.macs_per_cycle[self.format]
+        return rate
+
+    @property
+    def peak_macs_per_s(self) -> Floats:
+        """Dense peak of the device in this format, shape (N,)."""
+        peak: Floats = self.unit_macs_per_cycle * self.engine.units * self.engine.clock_hz
+        return peak
+
+    @property
+    def mac_j(self) -> Floats | None:
+        """Energy of one multiply-accumulate, shape (N,); `None` when unknown."""
+        energies = self.engine.mac_j
+        return None if energies is None else energies.get(self.format)
+
+
+_FLOATS = ("fp8", "bf16", "tf32", "fp32")
+"""Floats that a product of a float and an integer may run in, narrowest first."""
+
+
+def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str, bool]:
+    """Return the compute format that a product asks for, and whether an operand is converted.
+
+    Storage-only formats run in the format of the other operand (DEFINITIONS.md, peak: 4-bit weights
+    with 16-bit activations run and are rated at the 16-bit peak); of two floats or two integers the
+    wider one decides; a float and an integer run in the narrowest float that holds both exactly.
+    """
+    if second.native_only_as_weights:
+        return first.compute, True
+    if first.compute == second.compute:
+        return first.compute, False
+    if first.arithmetic is second.arithmetic:
+        wider = first if first.element_bits >= second.element_bits else second
+        return wider.compute, wider is first
+    needed = max(first.mantissa_bits, second.mantissa_bits)
+    return next(name for name in _FLOATS if number_format(name).mantissa_bits >= needed), True
+
+
+def resolve(machine: MachineTable, a_format: str, b_format: str) -> Product | None:
+    """Return how `machine` multiplies two stored formats.
+
+    Args:
+        machine: The designs.
+        a_format: Format of the activations.
+        b_format: Format of the weights, keys or values.
+
+    Returns:
+        The fastest engine (by its first design) that runs the wanted format or, failing that, the
+        narrowest format that holds both, floats for floats; `None` when no engine can.
+    """
+    first, second = number_format(a_format), number_format(b_format)
+    wanted, dequantized = wanted_format(first, second)
+    offers: list[tuple[tuple[float, float], Columns[Engine], str]] = []
+    target = number_format(wanted)
+    for engine in machine.engines:
+        if engine.kind is EngineKind.VECTOR:
+            continue
+        for name, rate in engine.macs_per_cycle.items():
+            fitting = _stands_in(target, number_format(name))
+            if fitting is not None:
+                speed = float(rate[0] * engine.units[0] * engine.clock_hz[0])
+                offers.append(((fitting, -speed), engine, name))
+    if not offers:
+        return None
+    _, engine, chosen = min(offers, key=lambda offer: offer[0])
+    note = None
+    if chosen != wanted:
+        note = f"{wanted} has no engine on {machine.name}: runs as {chosen}"
+    return Product(
+        engine=engine, format=chosen, dequantized=dequantized or chosen != wanted, note=note
+    )
+
+
+def _stands_in(wanted: NumberFormat, offered: NumberFormat) -> float | None:
+    """Return how many bits wider `offered` is, or `None` when it cannot hold `wanted`."""
+    if offered.name == wanted.name:
+        return 0.0
+    extra = offered.element_bits - wanted.element_bits
+    if offered.arithmetic is Arithmetic.FLOAT and offered.mantissa_bits >= wanted.mantissa_bits:
+        return extra + 0.5 if extra >= 0 else None
+    same_kind = offered.arithmetic is wanted.arithmetic
+    return extra + 0.25 if same_kind and extra > 0 else None
+
+
+def bits_to_bytes(formats: tuple[str, ...]) -> Floats:
+    """Return the stored bytes per value of each format, scales included, shape (R,)."""
+    return np.array([number_format(name).bytes for name in formats], dtype=np.float64)

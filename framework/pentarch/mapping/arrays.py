@@ -1,0 +1,84 @@
+"""Cycles of matrix engines with free tiles: systolic arrays and the like."""
+
+import numpy as np
+
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.parts import Stationary
+from pentarch.mapping.arithmetic import Product
+
+SPLITS = (1, 2, 4, 8, 16, 32)
+"""Ways in which the inner dimension may be cut among units."""
+
+
+def array_seconds(
+    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats
+) -> tuple[Floats, Floats]:
+    """Return the compute time of GEMMs on a device's arrays and the split that gives it.
+
+    Output-stationary: a unit computes rows x columns of C at a time, k streams through, either
+    operand may lie along the rows, and k may be cut among units that would idle. Tiles follow one
+    another without a gap (accumulators are double buffered): the skew of the array is paid once.
+    Weight-stationary: a unit holds rows of k by columns of n while m streams through; the next
+    weights load behind it, so a tile takes at least the load time.
+    No array: a unit computes whole tiles of `min_rows` rows.
+
+    Args:
+        product: Engine and format.
+        m: Rows of A of one instance, shape (R, N).
+        k: Inner dimension, shape (R, 1).
+        n: Output features, shape (R, 1).
+        instances: Equal GEMMs, shape (R, N).
+
+    Returns:
+        Seconds (R, N) and the ways in which k is cut (R, N). Partial sums of a split cross the
+        buffer next to the arrays: (split - 1) * m * n words are written and read.
+    """
+    stationary = product.engine.stationary
+    if stationary is Stationary.OUTPUT:
+        cycles, split = _output_stationary(product, m=m, k=k, n=n, instances=instances)
+    elif stationary is Stationary.WEIGHT:
+        cycles = _weight_stationary(product, m=m, k=k, n=n, instances=instances)
+        split = np.ones_like(cycles)
+    else:
+        engine = product.engine
+        rows = np.ceil(m / engine.min_rows) * engine.min_rows
+        cycles = rows * k * n * instances / (product.unit_macs_per_cycle * engine.units)
+        cycles = cycles + engine.tile_start_cycles
+        split = np.ones_like(cycles)
+    return cycles / (product.engine.clock_hz * product.engine.issue_efficiency), split
+
+
+def _output_stationary(
+    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats
+) -> tuple[Floats, Floats]:
+    engine = product.engine
+    upright = np.ceil(m / engine.rows) * np.ceil(n / engine.columns)
+    turned = np.ceil(n / engine.rows) * np.ceil(m / engine.columns)
+    tiles = np.minimum(upright, turned) * instances
+    cycles_per_k = engine.rows * engine.columns / product.unit_macs_per_cycle
+    best: Floats | None = None
+    chosen: Floats | None = None
+    for split in SPLITS:
+        waves = np.ceil(tiles * split / engine.units)
+        depth = np.ceil(k / split)
+        cycles = waves * (depth * cycles_per_k + engine.tile_start_cycles) + engine.fill_cycles
+        if best is None or chosen is None:
+            best, chosen = cycles, np.ones_like(cycles)
+        else:
+            better = cycles < best
+            best, chosen = np.where(better, cycles, best), np.where(better, split, chosen)
+    if best is None or chosen is None:
+        raise ValueError("no split to choose from")
+    return best, chosen
+
+
+def _weight_stationary(
+    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats
+) -> Floats:
+    engine = product.engine
+    tiles = np.ceil(k / engine.rows) * np.ceil(n / engine.columns) * instances
+    waves = np.ceil(tiles / engine.units)
+    cycles_per_row = engine.rows * engine.columns / product.unit_macs_per_cycle
+    streaming = np.maximum(np.maximum(m, engine.min_rows) * cycles_per_row, engine.load_cycles)
+    cycles: Floats = waves * (streaming + engine.tile_start_cycles) + engine.fill_cycles
+    return cycles

@@ -1,0 +1,120 @@
+"""Lazy, cached compilation of the kernels, with an identical plain-Python path.
+
+The kernels are ordinary Python functions decorated with `inlined` or `compiled`. Importing
+`pentarch.mapping.kernels` imports numba; everything else in the package reaches it through
+`load_kernels`, so that commands which map nothing never pay for it.
+
+Compiled code is kept in the directory that `NUMBA_CACHE_DIR` names, else in the user's cache
+folder. Numba's own staleness test watches only the file of the outermost function, so the
+directory's name carries a hash over all kernel sources and the versions of numba and Python.
+`NUMBA_DISABLE_JIT=1` leaves the functions undecorated: the same source, identical bytes, slow.
+"""
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar, cast
+
+KERNEL_MODULES = ("kernels", "nests", "scan")
+"""Modules of this package whose source ends up in compiled code."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CachePlace(NamedTuple):
+    """Where compiled kernels are kept."""
+
+    directory: Path | None
+    """An existing, writable folder; `None` when there is none."""
+    note: str | None
+    """Why compiled kernels are not kept, or `None` when they are."""
+
+
+def compiled(function: F) -> F:
+    """Return `function` compiled on its first call, without the GIL, and cached on disk."""
+    return _decorate(function, cached=cache_place().directory is not None)
+
+
+def inlined(function: F) -> F:
+    """Return `function` compiled as a part of the kernels that call it."""
+    return _decorate(function, cached=False)
+
+
+@cache
+def load_kernels() -> ModuleType:
+    """Return the module of kernels, importing numba on the first call."""
+    return import_module("pentarch.mapping.kernels")
+
+
+@cache
+def cache_place() -> CachePlace:
+    """Return the folder for compiled kernels and, when there is none, the reason."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    root = Path(chosen) if chosen else _user_cache_folder()
+    if root is None:
+        return CachePlace(None, "Compiled kernels are not kept: no home folder is known.")
+    directory = root / "pentarch" / source_hash()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        return CachePlace(
+            None,
+            f"Compiled kernels are not kept: {directory} cannot be written ({error.strerror}). "
+            "Set NUMBA_CACHE_DIR to a writable folder to save some seconds in every process.",
+        )
+    return CachePlace(directory, None)
+
+
+@cache
+def source_hash() -> str:
+    """Return a hash over all kernel sources and the versions of numba and Python."""
+    digest = hashlib.sha256()
+    for module in KERNEL_MODULES:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    digest.update(metadata.version("numba").encode())
+    digest.update(platform.python_version().encode())
+    return digest.hexdigest()[:16]
+
+
+def _decorate(function: F, *, cached: bool) -> F:
+    from numba import njit
+
+    with _cache_directory(cache_place().directory):
+        decorated = njit(nogil=True, fastmath=False, cache=cached)(function)
+    return cast(F, decorated)
+
+
+@contextmanager
+def _cache_directory(directory: Path | None) -> Iterator[None]:
+    """Let numba place a function's cache in `directory`, leaving its setting as found."""
+    from numba import config
+
+    # numba fills its configuration at import, so type-checkers see no attributes.
+    settings: Any = config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = before if directory is None else str(directory)
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = before
+
+
+def _user_cache_folder() -> Path | None:
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        value = os.environ.get(variable)
+        if value:
+            return Path(value)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return None

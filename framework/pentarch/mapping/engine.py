@@ -1,0 +1,90 @@
+"""The engine's door: costs of rows of any kind, and what follows from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.errors import CostError
+from pentarch.graph.operators import OperatorKind
+from pentarch.hardware.columns import Floats
+from pentarch.mapping.assemble import stacked_names
+from pentarch.mapping.cost_attention import cost_attention
+from pentarch.mapping.cost_collective import cost_collective
+from pentarch.mapping.cost_gemm import cost_gemm
+from pentarch.mapping.cost_vector import cost_vector
+from pentarch.mapping.costs import RowCosts, RowRequest
+from pentarch.mapping.traffic import combine
+
+_COSTERS: MappingProxyType[OperatorKind, Callable[[RowRequest], RowCosts]] = MappingProxyType(
+    {
+        OperatorKind.GEMM: cost_gemm,
+        OperatorKind.ATTENTION: cost_attention,
+        OperatorKind.VECTOR: cost_vector,
+        OperatorKind.COLLECTIVE: cost_collective,
+    }
+)
+
+
+def cost_rows(request: RowRequest) -> RowCosts:
+    """Return the engine's cost of rows of one kind."""
+    return _COSTERS[request.kind](request)
+
+
+def check_costs(request: RowRequest, costs: RowCosts) -> None:
+    """Raise a `CostError` that names operator and machine when a cost is NaN, infinite or negative."""
+    named: list[tuple[str, Floats]] = [
+        ("fixed_s", costs.fixed_s),
+        ("executed_macs", costs.executed_macs),
+    ]
+    for group in ("compute_s", "level_s", "read_bytes", "write_bytes"):
+        named += [(f"{group}[{key}]", values) for key, values in getattr(costs, group).items()]
+    named += [
+        (f"energy_j[{key}]", values) for key, values in costs.energy_j.items() if values is not None
+    ]
+    for figure, values in named:
+        good = np.isfinite(values) & (values >= 0)
+        if not good.all():
+            row, design = np.unravel_index(int(np.argmin(good)), good.shape)
+            raise CostError(
+                figure=figure, operator=request.rows.names[int(row)],
+                machine=f"{request.machine.name}, design {design}", value=float(values[row, design]),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowTimes:
+    """Time of R rows on N designs for one execution of each, at one clock; shapes (R, N)."""
+
+    total_s: Floats
+    """Time of the row: fixed part + combined terms."""
+    terms_s: Floats
+    """Busy time by resource, shape (resources, R, N)."""
+    resources: tuple[str, ...]
+    """Engines, levels and links, in the order of `terms_s`."""
+
+    @property
+    def bottleneck(self) -> npt.NDArray[np.intp]:
+        """Index of the resource with the largest term, (R, N)."""
+        return np.argmax(self.terms_s, axis=0)
+
+
+def row_times(costs: RowCosts, *, overlap: Floats | None) -> RowTimes:
+    """Combine the terms of rows into times at nominal clock.
+
+    Args:
+        costs: Busy times of the resources.
+        overlap: Exponent q of the machine, shape (N,), `None` for perfect overlap.
+    """
+    names = stacked_names(costs.compute_s, costs.level_s)
+    if not names:
+        empty = np.zeros((0, *costs.fixed_s.shape))
+        return RowTimes(total_s=costs.fixed_s, terms_s=empty, resources=())
+    nothing = np.zeros(costs.fixed_s.shape)
+    terms = np.stack(
+        [costs.compute_s.get(name, nothing) + costs.level_s.get(name, nothing) for name in names]
+    )
+    total = costs.fixed_s + combine(list(terms), overlap)
+    return RowTimes(total_s=total, terms_s=terms, resources=names)

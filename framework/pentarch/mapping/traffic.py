@@ -1,0 +1,117 @@
+"""From bytes to time and energy: storage levels, vector rates, and how the terms combine."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.parts import Engine, EngineKind, Level
+
+
+def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) -> Floats:
+    """Return the sustained read bandwidth of all instances of a level.
+
+    Args:
+        level: The level.
+        requesters: Units that draw on it at once; limits it where one requester has a limit.
+            Shape (R, N) or (N,).
+
+    Returns:
+        Bytes per second, broadcast over the shapes given.
+    """
+    total: Floats = level.instances * level.read_bytes_per_s * level.stream_efficiency
+    if requesters is None or level.requester_bytes_per_s is None:
+        return total
+    return np.minimum(total, requesters * level.requester_bytes_per_s)
+
+
+def level_time(
+    level: Columns[Level], read: Floats, write: Floats, *, requesters: Floats | None = None
+) -> Floats:
+    """Return the time that a level needs for its traffic: bytes / bandwidth + latency.
+
+    Args:
+        level: The level.
+        read: Bytes read, shape (R, N).
+        write: Bytes written, shape (R, N).
+        requesters: As in `level_bandwidth`.
+
+    Returns:
+        Seconds, shape (R, N); zero where there is no traffic.
+    """
+    bandwidth = level_bandwidth(level, requesters=requesters)
+    if level.write_bytes_per_s is None:
+        busy = (read + write) / bandwidth
+    else:
+        writes = level.instances * level.write_bytes_per_s * level.stream_efficiency
+        busy = np.maximum(read / bandwidth, write / writes)
+    return np.where(read + write > 0, busy + level.latency_s, 0.0)
+
+
+def level_energy(level: Columns[Level], read: Floats, write: Floats) -> Floats | None:
+    """Return the energy of the traffic in joules, shape (R, N), or `None` when a figure is unknown."""
+    if level.read_j_per_byte is None:
+        return None
+    write_j = level.read_j_per_byte if level.write_j_per_byte is None else level.write_j_per_byte
+    energy: Floats = read * level.read_j_per_byte + write * write_j
+    return energy
+
+
+def vector_engine(machine: MachineTable) -> Columns[Engine] | None:
+    """Return the vector engine, the first one listed, or `None`."""
+    engines = machine.engines_of(EngineKind.VECTOR)
+    return engines[0] if engines else None
+
+
+def vector_work(
+    engine: Columns[Engine], counts: Mapping[str, Floats]
+) -> tuple[Floats, Floats | None, tuple[str, ...]]:
+    """Return the time and energy of work on a vector engine.
+
+    Args:
+        engine: The engine.
+        counts: Values by primitive, each of shape (R, N).
+
+    Returns:
+        Seconds (R, N): the primitives follow one another; joules (R, N), `None` when unknown; and
+        the primitives with work that the engine lacks.
+    """
+    shape = np.broadcast_shapes(*(count.shape for count in counts.values()))
+    seconds = np.zeros(shape)
+    joules: Floats | None = np.zeros(shape)
+    missing: list[str] = []
+    for primitive, count in counts.items():
+        if not count.any():
+            continue
+        rate = engine.values_per_cycle.get(primitive)
+        if rate is None:
+            missing.append(primitive)
+            continue
+        seconds = seconds + count / (
+            rate * engine.units * engine.clock_hz * engine.issue_efficiency
+        )
+        energy = None if engine.value_j is None else engine.value_j.get(primitive)
+        joules = None if joules is None or energy is None else joules + count * energy
+    return seconds, joules, tuple(missing)
+
+
+def combine(terms: Sequence[Floats], overlap: Floats | None) -> Floats:
+    """Return the time of resources that work side by side: (sum t^q)^(1/q), or their maximum.
+
+    Args:
+        terms: Seconds of each resource alone, each of shape (R, N).
+        overlap: Exponent q of shape (N,); `None` means perfect overlap.
+
+    Returns:
+        Seconds, shape (R, N); never less than the largest term.
+    """
+    largest = np.maximum.reduce(list(terms))
+    if overlap is None:
+        return largest
+    safe = np.where(largest > 0, largest, 1.0)
+    total = np.zeros_like(largest)
+    for term in terms:
+        total += (term / safe) ** overlap
+    result: Floats = largest * np.maximum(total, 1.0) ** (1.0 / overlap)
+    return result
