@@ -20,14 +20,15 @@ _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0
 
 _SUFFIX_UNIT = {
     "bytes_per_s": "B/s", "flops_per_s": "FLOPS", "macs_per_s": "MAC/s", "j_per_byte": "J/B",
-    "j_per_token": "J/token", "tokens_per_s": "token/s", "bytes": "B", "bits": "bit", "hz": "Hz",
+    "j_per_token": "J/token", "tokens_per_s": "token/s", "queries_per_s": "query/s",
+    "bytes": "B", "bits": "bit", "hz": "Hz",
     "usd": "USD", "mm2": "mm2", "flops": "FLOP", "macs": "MAC", "s": "s", "j": "J", "w": "W",
     "c": "C", "v": "V",
 }  # fmt: skip
 """Unit of a field by the longest matching suffix of its name."""
 
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
-_UNPREFIXED = frozenset({"USD", "mm2", "C", "token/s", "J/token", "J/B", "W/PFLOPS"})
+_UNPREFIXED = frozenset({"USD", "mm2", "C", "token/s", "query/s", "J/token", "J/B", "W/PFLOPS"})
 
 
 def unit_of(field: str) -> str | None:

@@ -125,7 +125,29 @@ def _vector(device: View[GpuDevice], log: tech.FigureLog) -> Columns[Engine]:
     )  # fmt: skip
 
 
+NETWORK_REACH = 4096.0
+"""Boards that a network joins; its size is no limit of the device, an assumption."""
+
+
 def _links(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Link], ...]:
+    """Return the link of a board and the network between boards, as far as the device has them."""
+    return (*_board_link(device, log), *_network(device, log))
+
+
+def _network(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Link], ...]:
+    if device.network is None:
+        return ()
+    return (
+        columns(
+            Link, device.length, name=device.network, scope=Scope.BOARD, topology=Topology.SWITCH,
+            degree=NETWORK_REACH, bytes_per_s=device.known("network_bytes_per_s"),
+            latency_s=device.network_latency_s, message_overhead_s=device.link_message_s,
+            efficiency=device.link_efficiency, j_per_byte=tech.link_j_per_byte(device.network, used=log),
+        ),
+    )  # fmt: skip
+
+
+def _board_link(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Link], ...]:
     if device.link is None:
         return ()
     if device.link_bytes_per_s is None:

@@ -77,3 +77,9 @@ class GpuDevice(Device):
     """Fixed time of one collective."""
     in_network_reduction: bool = False
     """Whether the switch adds."""
+    network: str | None = None
+    """Network between boards, as in the technology library; `None` without one."""
+    network_bytes_per_s: BytesPerSecond | None = Field(default=None, gt=0)
+    """Bandwidth of one GPU's port in one direction."""
+    network_latency_s: Seconds = Field(default=5e-6, ge=0)
+    """Latency of one hop between boards, network interface included."""

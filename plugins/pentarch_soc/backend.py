@@ -34,6 +34,9 @@ Floats = npt.NDArray[np.float64]
 IDLE_MAC = 0.10
 """Energy of a clock-gated idle MAC / active MAC (`operations.mac_energy_model.overhead.idle_mac_gated`)."""
 
+ONE_WAY = {"ucie_standard": 0.5, "pcie5": 1.0}
+"""Share of the library's bandwidth that one direction has: it counts both of a UCIe module."""
+
 
 class SocBackend(Backend[SocDevice]):
     """Output-stationary arrays with their own buffers behind one software-managed scratchpad."""
@@ -167,7 +170,7 @@ def _vector(device: View[SocDevice], supply: Supply) -> Columns[Engine]:
 def _links(device: View[SocDevice], log: tech.FigureLog) -> tuple[Columns[Link], ...]:
     if device.link == "none":
         return ()
-    one_way = tech.link_bandwidth_bytes_per_s(device.link, used=log)
+    one_way = tech.link_bandwidth_bytes_per_s(device.link, used=log) * ONE_WAY[device.link]
     return (
         columns(
             Link, device.length, name=device.link, scope=Scope.DEVICE, topology=Topology.RING,

@@ -44,27 +44,30 @@ def run_designs(
     load = concurrency if concurrency is not None else np.full(length, float(scenario.query.concurrency))
     replicas = float(prepared.plan.degrees.data)
     own = np.maximum(load / replicas, 1.0)
+    in_sequence = float(sum(stage.copies for stage in prepared.plan.stages))
+    micro = own / np.minimum(own, in_sequence)
     stages = tuple(
-        _run_stage(prepared, index, machine=machine, own=own, store=store)
+        _run_stage(prepared, index, machine=machine, own=own, micro=micro, store=store)
         for index in range(len(prepared.plan.stages))
     )
     return figures(
         stages,
         Deployment(
             system=scenario.with_system_costs(), economics=scenario.economics, concurrency=load,
-            replicas=replicas, devices=float(prepared.plan.devices),
+            own=own, replicas=replicas, devices=float(prepared.plan.devices),
         ),
     )  # fmt: skip
 
 
 def _run_stage(
-    prepared: Prepared, index: int, *, machine: MachineTable, own: Floats, store: FrontStore | None
-) -> StageResult:
+    prepared: Prepared, index: int, *, machine: MachineTable, own: Floats, micro: Floats,
+    store: FrontStore | None,
+) -> StageResult:  # fmt: skip
     scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
     memory = memory_use(table, machine, scenario.runtime, own)
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
-        concurrency=own, residency=residency(memory, machine), store=store,
+        concurrency=micro, residency=residency(memory, machine), store=store,
     )  # fmt: skip
     return run_stage(
         cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies)

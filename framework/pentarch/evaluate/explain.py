@@ -2,7 +2,10 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+
+import numpy as np
+import numpy.typing as npt
 
 from pentarch._version import VERSION
 from pentarch.evaluate.figures import Figures
@@ -103,48 +106,56 @@ def _memory(figures: Figures, index: int) -> dict[str, float]:
 
 
 def _operator_costs(entry: KindCosts, index: int) -> list[OperatorCost]:
-    """Return the rows of one kind, each with its bottleneck and what binds next."""
-    costs, times = entry.costs, entry.times
-    found = []
+    """Return the operators of one kind; rows of one operator at several contexts are averaged."""
+    rows: dict[tuple[str, str], list[int]] = {}
     for row, name in enumerate(entry.rows.names):
-        terms = {
-            resource: float(times.terms_s[position, row, index])
-            for position, resource in enumerate(times.resources)
-            if times.terms_s[position, row, index] > 0
-        }
-        fixed = float(costs.fixed_s[row, index])
-        if fixed > 0:
-            terms["start"] = fixed
-        ranked = sorted(terms, key=lambda resource: -terms[resource])
-        energies = [joules for joules in costs.energy_j.values()]
-        known = [float(joules[row, index]) for joules in energies if joules is not None]
-        executions = float(entry.weights[row, 0])
-        time = float(times.total_s[row, index])
-        found.append(
-            OperatorCost(
-                name=name, phase=str(entry.rows.phases[row]), executions=executions, time_s=time,
-                total_s=time * executions, bottleneck=ranked[0] if ranked else "nothing",
-                next_bottleneck=ranked[1] if len(ranked) > 1 else None, terms_s=terms,
-                read_bytes=_positive(costs.read_bytes, row, index),
-                write_bytes=_positive(costs.write_bytes, row, index),
-                energy_j=sum(known) if len(known) == len(energies) else None,
-                executed_macs=float(costs.executed_macs[row, index]), fidelity=str(costs.fidelity),
-            )
-        )  # fmt: skip
-    return found
+        rows.setdefault((name, str(entry.rows.phases[row])), []).append(row)
+    return [
+        _operator_cost(entry, np.array(members), index, name=name, phase=phase)
+        for (name, phase), members in rows.items()
+    ]
 
 
-def _positive(group: dict[str, Floats], row: int, index: int) -> dict[str, float]:
-    return {
-        name: float(values[row, index]) for name, values in group.items() if values[row, index] > 0
+def _operator_cost(
+    entry: KindCosts, rows: npt.NDArray[np.intp], index: int, *, name: str, phase: str
+) -> OperatorCost:
+    """Return one operator's cost, its rows weighted by how often a query executes them."""
+    costs, times = entry.costs, entry.times
+    weights = entry.weights[rows, 0]
+    executions = float(weights.sum())
+
+    def mean(values: Floats) -> float:
+        return float((values[rows, index] * weights).sum() / executions)
+
+    terms = {
+        resource: mean(times.terms_s[position]) for position, resource in enumerate(times.resources)
     }
+    terms["start"] = mean(costs.fixed_s)
+    terms = {resource: seconds for resource, seconds in terms.items() if seconds > 0}
+    ranked = sorted(terms, key=lambda resource: -terms[resource])
+    energies = [None if joules is None else mean(joules) for joules in costs.energy_j.values()]
+    known = [joules for joules in energies if joules is not None]
+    time = mean(times.total_s)
+    return OperatorCost(
+        name=name, phase=phase, executions=executions, time_s=time, total_s=time * executions,
+        bottleneck=ranked[0] if ranked else "nothing",
+        next_bottleneck=ranked[1] if len(ranked) > 1 else None, terms_s=terms,
+        read_bytes=_positive({level: mean(values) for level, values in costs.read_bytes.items()}),
+        write_bytes=_positive({level: mean(values) for level, values in costs.write_bytes.items()}),
+        energy_j=sum(known) if len(known) == len(energies) else None,
+        executed_macs=mean(costs.executed_macs), fidelity=str(costs.fidelity),
+    )  # fmt: skip
+
+
+def _positive(group: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in group.items() if value > 0}
 
 
 def _bottleneck(operators: tuple[OperatorCost, ...]) -> str | None:
     """Return the resource that is the bottleneck of the most time."""
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = defaultdict(float)
     for operator in operators:
-        shares[operator.bottleneck] += operator.total_s  # type: ignore[assignment]  # seconds, not counts
+        shares[operator.bottleneck] += operator.total_s
     return max(shares, key=lambda name: shares[name]) if shares else None
 
 

@@ -53,9 +53,7 @@ def _checks(stage: StageResult) -> Iterator[Check]:
     machine = given.machine
     yield Check(
         stage.memory.fits,
-        lambda index: stage.memory.reason(
-            index, device=machine.name, queries=float(given.concurrency[index])
-        ),
+        lambda index: stage.memory.reason(index, device=machine.name),
     )
     yield Check(stage.costs.fits, lambda index: "; ".join(stage.costs.notes))
     yield Check(
@@ -80,12 +78,14 @@ def _budgets(machine: MachineTable) -> Iterator[Check]:
         return
     for name, used in machine.budget.used.items():
         available = machine.budget.available.get(name, np.zeros(machine.length))
-        yield Check(
-            used <= available,
-            lambda index, name=name, used=used, available=available: (
-                f"{machine.name} needs {used[index]:.0f} {name}, it has {available[index]:.0f}"
-            ),
-        )
+        yield _budget_check(machine.name, name, used=used, available=available)
+
+
+def _budget_check(machine: str, name: str, *, used: Floats, available: Floats) -> Check:
+    def explain(index: int) -> str:
+        return f"{machine} needs {used[index]:.0f} {name}, it has {available[index]:.0f}"
+
+    return Check(used <= available, explain)
 
 
 def _cap_reason(machine: MachineTable, index: int) -> str:

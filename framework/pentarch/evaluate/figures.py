@@ -10,6 +10,11 @@ the mean time of a decode step,
     queries per second = C / query
 
 so that the work of C queries fills the time of one exactly.
+
+With p stages in sequence C queries are cut into min(C, p) micro-batches that follow one another
+(DEFINITIONS.md: a pipeline needs at least p of them). t_d is then the time of a micro-batch through
+all stages, or of all micro-batches through the slowest stage if that is longer, and another's
+prefill delays a query by its time in the slowest stage only.
 """
 
 from collections.abc import Mapping
@@ -48,6 +53,8 @@ class Figures:
     """Whether the design can run, and why not."""
     stages: tuple[StageResult, ...]
     """What they were computed from."""
+    deployment: "Deployment"
+    """The system around the stages, and the load."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +67,8 @@ class Deployment:
     """What turns prices into USD per query."""
     concurrency: Floats
     """Queries in flight over the whole system, shape (N,)."""
+    own: Floats
+    """Queries in flight in one replica, shape (N,)."""
     replicas: float
     """Copies of the whole plan, each with its own queries (data parallel)."""
     devices: float
@@ -91,19 +100,23 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
     values = {**times, **work, **power, **money, **useful}
     _derive(values, first.table)
     return Figures(
-        values=values, energy_j=energy, feasibility=feasibility(stages), stages=stages
+        values=values, energy_j=energy, feasibility=feasibility(stages), stages=stages,
+        deployment=deployment,
     )  # fmt: skip
 
 
 def _times(
     stages: tuple[StageResult, ...], deployment: Deployment
 ) -> dict[str, Floats | None]:
-    given = stages[0].costs.given
-    own, generated = given.concurrency, float(given.table.output_tokens)
+    own, generated = deployment.own, float(stages[0].costs.given.table.output_tokens)
+    micro_batches = own / stages[0].costs.given.concurrency
     prefill = np.sum([stage.prefill.seconds for stage in stages], axis=0)
-    decode = np.sum([stage.decode.seconds for stage in stages], axis=0)
-    waiting = (own - 1.0) * prefill / generated
-    query = own * prefill + decode
+    slot = np.max([stage.prefill.seconds / stage.copies for stage in stages], axis=0)
+    through = np.sum([stage.decode.seconds for stage in stages], axis=0)
+    slowest = np.max([stage.decode.seconds / stage.copies for stage in stages], axis=0)
+    decode = np.maximum(through, micro_batches * slowest)
+    waiting = (own - 1.0) * slot / generated
+    query = prefill + (own - 1.0) * slot + decode
     rate = deployment.active * own / query
     return {
         "prefill_s": prefill,
@@ -141,6 +154,7 @@ def _work(
     given = stages[0].costs.given
     table, concurrency, devices = given.table, given.concurrency, deployment.devices
     own_devices = devices / deployment.replicas
+    micro_batches = deployment.own / concurrency
     rate = _known(times, "queries_per_s")
     ideal = {phase: _ideal(stages, phase) for phase in (Phase.PREFILL, Phase.DECODE)}
     executed = _executed(stages, concurrency)
@@ -152,11 +166,13 @@ def _work(
     return {
         "delivered_flops_per_s": table.useful_flops * rate,
         "peak_flops_per_s": peak,
-        "mfu.prefill": ideal[Phase.PREFILL] / (own_devices * prefill),
-        "mfu.decode": ideal[Phase.DECODE] / (own_devices * decode) if has_decode else None,
+        "mfu.prefill": ideal[Phase.PREFILL] * micro_batches / (own_devices * prefill),
+        "mfu.decode": (
+            ideal[Phase.DECODE] * micro_batches / (own_devices * decode) if has_decode else None
+        ),
         "mfu.query": per_query * rate / devices,
         "hfu": None if peak is None else executed * rate / peak,
-        "mbu": _mbu(stages, decode) if has_decode else None,
+        "mbu": _mbu(stages, decode) * micro_batches if has_decode else None,
     }
 
 
@@ -183,7 +199,10 @@ def _executed(stages: tuple[StageResult, ...], concurrency: Floats) -> Floats:
 
 
 def _mbu(stages: tuple[StageResult, ...], decode: Floats) -> Floats:
-    """Return compulsory bytes / (memory bandwidth x time) of decode: weights once a step, and KV."""
+    """Return compulsory bytes / (memory bandwidth x time) of decode: weights once a step, and KV.
+
+    For one micro-batch, averaged over the stages.
+    """
     busy = np.zeros(decode.shape)
     for stage in stages:
         memory = stage.costs.given.machine.levels[0]
@@ -192,7 +211,7 @@ def _mbu(stages: tuple[StageResult, ...], decode: Floats) -> Floats:
             mask = entry.is_decode
             needed = (entry.compulsory_bytes[mask] * entry.weights[mask]).sum(axis=0)
             busy = busy + needed / peak
-    return busy / decode
+    return busy / decode / sum(stage.copies for stage in stages)
 
 
 def _energy(
@@ -274,13 +293,15 @@ def _peak_power(stages: tuple[StageResult, ...], deployment: Deployment) -> Floa
                 dynamic = None if phase.energy_j else np.zeros(total.shape)
             if static is None or dynamic is None:
                 return None
-            busy = np.where(phase.seconds > 0, dynamic / np.where(phase.seconds > 0, phase.seconds, 1.0), 0.0)
-            # One copy of a stage works at a time; the others draw their static power.
-            drawn = busy * stage.devices + static * stage.devices * stage.copies
+            seconds = np.where(phase.seconds > 0, phase.seconds, np.inf)
+            # Each micro-batch keeps one copy of a stage busy; the others draw static power.
+            in_flight = deployment.own / stage.costs.given.concurrency
+            busy = np.minimum(in_flight, stage.copies) * dynamic / seconds
+            drawn = (busy + static * stage.copies) * stage.devices
             board = stage.devices * stage.copies * deployment.replicas
             total = total + _at_input(stage.costs.given.machine, drawn * deployment.replicas, board)
         totals.append(total)
-    return np.maximum.reduce(totals)
+    return np.maximum(*totals)
 
 
 def full_load_power(stages: tuple[StageResult, ...], deployment: Deployment) -> Floats | None:

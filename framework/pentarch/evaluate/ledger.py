@@ -18,28 +18,41 @@ COLLECTIVE = "collectives"
 HOST = "host and step overhead"
 THROTTLE = "power cap"
 OVERLAP = "imperfect overlap"
+IDLE = "idle stages and replicas"
+
+ROUNDING = 1e-9
+"""Share of the time below which a difference is rounding."""
 
 
 def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
-    """Return the shares of one design's time by cause, the useful part first.
+    """Return the shares of one design's reserved device time by cause, the useful part first.
 
     Every row's time is its useful work at peak, plus what its slowest resource takes beyond that,
     plus what imperfect overlap adds, plus its start; what the cap and the host add to a phase comes
-    on top. Padding and waves are named where an engine is the slowest resource.
-    A query of C in flight takes C prefills and one run of decode steps.
+    on top. Padding and waves are named where an engine is the slowest resource. While one query of C
+    is answered, the devices run C prefills and, for each micro-batch, all decode steps; a stage that
+    waits for another, and a replica without a query, are idle.
 
     Args:
         figures: Figures of a batch.
         index: Which design.
     """
     seconds: dict[str, float] = defaultdict(float)
+    deployment = figures.deployment
+    own = float(deployment.own[index])
     for stage in figures.stages:
-        own = float(stage.costs.given.concurrency[index])
-        for phase, times in ((Phase.PREFILL, own), (Phase.DECODE, 1.0)):
-            _add_phase(seconds, stage, phase, index=index, times=times)
-    total = sum(seconds.values())
-    if total <= 0:
+        micro_batches = own / float(stage.costs.given.concurrency[index])
+        for phase, times in ((Phase.PREFILL, own), (Phase.DECODE, micro_batches)):
+            _add_phase(seconds, stage, phase, index=index, times=times * stage.devices)
+    query = figures.values["query_s"]
+    if query is None:
         return ()
+    active = float(deployment.active[index]) / deployment.replicas
+    reserved = float(query[index]) * deployment.devices / deployment.replicas / active
+    idle = reserved - sum(seconds.values())
+    if idle > ROUNDING * reserved:
+        seconds[IDLE] = idle
+    total = sum(seconds.values())
     names = [USEFUL, *sorted((n for n in seconds if n != USEFUL), key=lambda n: -seconds[n])]
     return tuple(LedgerEntry(name=name, share=seconds[name] / total) for name in names if seconds[name])
 

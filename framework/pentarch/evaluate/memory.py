@@ -26,6 +26,8 @@ class MemoryUse:
     kv: Floats
     activations: Floats
     capacity: Floats
+    queries: Floats
+    """Queries whose KV cache is held."""
 
     @property
     def total(self) -> Floats:
@@ -37,11 +39,11 @@ class MemoryUse:
         """Whether it does."""
         return self.total <= self.capacity
 
-    def reason(self, index: int, *, device: str, queries: float) -> str:
+    def reason(self, index: int, *, device: str) -> str:
         """Return the arithmetic of a design that does not fit."""
         return (
             f"{device} needs {show(float(self.weights[index]), 'B')} of weights + "
-            f"{show(float(self.kv[index]), 'B')} of KV cache for {queries:g} queries + "
+            f"{show(float(self.kv[index]), 'B')} of KV cache for {self.queries[index]:g} queries + "
             f"{show(float(self.activations[index]), 'B')} of activations = "
             f"{show(float(self.total[index]), 'B')}, its memory has "
             f"{show(float(self.capacity[index]), 'B')}: "
@@ -62,6 +64,7 @@ def memory_use(
         kv=concurrency * table.kv_bytes_per_query[stage],
         activations=tokens * table.activation_bytes_per_token[stage],
         capacity=capacity,
+        queries=concurrency,
     )
 
 

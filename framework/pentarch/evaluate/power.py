@@ -115,7 +115,8 @@ def _find_supply(
             raise ValueError("energies became unknown while the cap was applied")
         within = needed <= budget * (stack.time(ratio, unscaled) + step_s)
         low, high = np.where(within, middle, low), np.where(within, high, middle)
-    return low
+    supply: Floats = low
+    return supply
 
 
 def _clock_ratio(machine: MachineTable, supply: Floats) -> Floats:

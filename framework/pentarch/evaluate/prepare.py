@@ -104,7 +104,7 @@ def _check_query(scenario: Scenario) -> None:
 
 def _length_note(scenario: Scenario) -> tuple[str, ...]:
     positions = scenario.workload.positions
-    if positions is not None and scenario.query.last_context > positions:
+    if scenario.query.last_context > positions:
         return (
             f"{scenario.workload.name} was made for {positions} positions; the query has "
             f"{scenario.query.last_context}",

@@ -51,7 +51,7 @@ class StageInput:
     runtime: Runtime
     """Software stack."""
     concurrency: Floats
-    """Queries in flight, shape (N,)."""
+    """Sequences that a decode step processes at once: a micro-batch, shape (N,)."""
     residency: Residency
     """What lives on chip."""
     store: FrontStore | None

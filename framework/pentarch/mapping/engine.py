@@ -68,7 +68,8 @@ class RowTimes:
     @property
     def bottleneck(self) -> npt.NDArray[np.intp]:
         """Index of the resource with the largest term, (R, N)."""
-        return np.argmax(self.terms_s, axis=0)
+        largest: npt.NDArray[np.intp] = np.argmax(self.terms_s, axis=0)
+        return largest
 
 
 def row_times(costs: RowCosts, *, overlap: Floats | None) -> RowTimes:

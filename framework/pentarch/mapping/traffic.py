@@ -23,7 +23,8 @@ def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) 
     total: Floats = level.instances * level.read_bytes_per_s * level.stream_efficiency
     if requesters is None or level.requester_bytes_per_s is None:
         return total
-    return np.minimum(total, requesters * level.requester_bytes_per_s)
+    limited: Floats = np.minimum(total, requesters * level.requester_bytes_per_s)
+    return limited
 
 
 def level_time(
@@ -106,7 +107,7 @@ def combine(terms: Sequence[Floats], overlap: Floats | None) -> Floats:
     Returns:
         Seconds, shape (R, N); never less than the largest term.
     """
-    largest = np.maximum.reduce(list(terms))
+    largest: Floats = np.maximum.reduce(list(terms))
     if overlap is None:
         return largest
     safe = np.where(largest > 0, largest, 1.0)

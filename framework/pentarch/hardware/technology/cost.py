@@ -284,8 +284,10 @@ def price_multiplier(channel: str, *, used: FigureLog | None = None) -> float:
         UnknownNameError: The channel is unknown.
     """
     log = reading(used)
-    check_name("sales channel", channel, log.library.members("manufacturing.price_multiplier"))
-    return log.si(f"manufacturing.price_multiplier.{channel}", owner=f"channel {channel}")
+    path = f"manufacturing.price_multiplier.{channel}"
+    if path not in log.library.figures:
+        check_name("sales channel", channel, log.library.members("manufacturing.price_multiplier"))
+    return log.si(path, owner=f"channel {channel}")
 
 
 def price_usd(unit_usd: Values, multiplier: Values, *, nre_usd: Values, volume: Values) -> Values:

@@ -159,7 +159,10 @@ def check_memory(memory: str, used: FigureLog | None = None) -> str:
     Raises:
         UnknownNameError: It is none.
     """
-    return check_name("memory type", memory, memory_types(used))
+    log = reading(used)
+    if f"memory.{memory}.device_io" in log.library.figures:
+        return memory
+    return check_name("memory type", memory, memory_types(log))
 
 
 def dram_j_per_byte(

@@ -1,0 +1,1 @@
+"""The built-in report sections: answer, designs, breakdowns, operators, provenance."""
