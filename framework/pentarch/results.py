@@ -54,7 +54,7 @@ class Verdict(Model):
     threshold: float
     """Threshold it is held against."""
     margin: float | None
-    """Signed relative distance to the threshold, positive = met; `None` when unknown."""
+    """Signed relative distance to the threshold, positive = met; `None` when unknown or infeasible."""
     bottleneck: str | None = None
     """Resource that sets the value."""
     reason: str | None = None

@@ -173,6 +173,13 @@ _SUPPLIER = {
 }
 
 
+def unknown_reason(figure: str, *, backend: str) -> str:
+    """Return why a verdict is unknown: the figure it lacks, whose, and who could supply it."""
+    return (
+        f"{figure} is unknown (back-end {backend}); it can be supplied by {_SUPPLIER[figure]}"
+    )
+
+
 def figure_of(evaluation: Evaluation, name: str) -> float | None:
     """Return a figure of an evaluation by dotted name, `None` when it is unknown."""
     value: object = evaluation
@@ -212,13 +219,14 @@ def _verdict(
         kind, reason = VerdictKind.INFEASIBLE, evaluation.reason
     elif not known:
         kind = VerdictKind.UNKNOWN
-        reason = f"{condition.figure} is unknown; it can be supplied by {_SUPPLIER[condition.figure]}"
+        reason = unknown_reason(condition.figure, backend=evaluation.backend)
     else:
         kind = VerdictKind.MET if bool(column.met[0]) else VerdictKind.MISSED
     is_assumed = condition.target is TargetId.COST and targets.system_usd == Targets().system_usd
+    margin_known = known and kind is not VerdictKind.INFEASIBLE
     return Verdict(
         id=column.target, verdict=kind, figure=condition.figure, value=value,
-        threshold=condition.threshold, margin=float(column.margin[0]) if known else None,
+        threshold=condition.threshold, margin=float(column.margin[0]) if margin_known else None,
         bottleneck=evaluation.bottleneck if column.target in (TargetId.PROCESSING, TargetId.LATENCY) else None,
         reason=reason, assumption=PRICE_ASSUMPTION if is_assumed else None,
     )  # fmt: skip

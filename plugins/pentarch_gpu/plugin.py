@@ -15,5 +15,8 @@ def register_backends() -> Iterable[type[AnyBackend]]:
 
 @hookimpl
 def register_catalogs() -> Iterable[Catalog]:
-    """Provide the GPUs of the catalog."""
-    return [Catalog(kind="device", package="pentarch_gpu.devices")]
+    """Provide the GPUs of the catalog and the systems built on them."""
+    return [
+        Catalog(kind="device", package="pentarch_gpu.devices"),
+        Catalog(kind="system", package="pentarch_gpu.systems"),
+    ]

@@ -23,9 +23,9 @@ class TensorPartitioner(Partitioner):
         """Return the plan with one stage whose devices cut every operator.
 
         Raises:
-            InputError: The degree is larger than the system, or does not divide it.
+            InputError: The degree is below 1, larger than the system, or does not divide it.
         """
-        degree = request.degree or request.system.devices
+        degree = request.system.devices if request.degree is None else request.degree
         _check_degree(degree, request.system.devices)
         operators = request.graphs[0].operators
         placements = tuple(
@@ -50,7 +50,7 @@ class TensorPartitioner(Partitioner):
 
 
 def _check_degree(degree: int, devices: int) -> None:
-    if degree > devices or devices % degree:
+    if degree < 1 or degree > devices or devices % degree:
         raise InputError(
             f"A tensor degree of {degree} does not divide the {devices} devices of the system. "
             "Choose a divisor, or another number of devices."

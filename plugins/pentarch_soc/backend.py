@@ -195,14 +195,14 @@ def _power(
     return columns(
         Power, device.length, cap_w=cap, static_w=leakage + idle, nominal_v=supply.voltage_v,
         min_v=np.minimum(supply.min_v, supply.voltage_v), threshold_v=supply.threshold_v,
-        alpha=supply.alpha, regulator_efficiency=tech.technology().si("power.vr_efficiency"),
+        alpha=supply.alpha, regulator_efficiency=log.si("power.vr_efficiency", owner="voltage regulators"),
     )  # fmt: skip
 
 
 def _program(device: View[SocDevice], supply: Supply) -> Columns[Program]:
     """A programmable vector unit with gather and a scalar sequencer runs every primitive."""
     lanes: Floats = device.vector_lanes * supply.clock_hz
-    peak = np.max([rate for rate in device.macs_per_pe.values()], axis=0)
+    peak = np.max(list(device.macs_per_pe.values()), axis=0)
     elements = device.array_rows * device.array_columns * device.arrays
     rates: dict[str, Floats] = {
         "gemm": peak * elements * supply.clock_hz,

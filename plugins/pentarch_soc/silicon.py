@@ -1,11 +1,13 @@
 """Area and manufacturing cost of a designed chip."""
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from pentarch.hardware import technology as tech
+from pentarch.hardware.columns import sum_rows
 from pentarch.hardware.view import View
 from pentarch.workload.formats import Arithmetic, number_format
 from pentarch_soc.device import SocDevice
@@ -25,6 +27,10 @@ def accumulator_of(name: str) -> str:
     if found.arithmetic is Arithmetic.INTEGER:
         return "int24" if found.bits <= 4 else "int32"
     return "fp16" if found.bits <= 8 else "fp32"
+
+
+LANES = MappingProxyType({"ucie_standard": 1.0, "pcie5": 16.0})
+"""Units of stated area in a link: a PCIe link has 16 lanes, whose bandwidth together is stated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +64,12 @@ def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
         "infrastructure": np.full(length, tech.chip_infrastructure_mm2(node, used=log)),
     }
     if device.link != "none":
-        parts["links"] = tech.link_mm2(device.link, node, used=log) * device.link_ports
-    die = np.sum(list(parts.values()), axis=0)
+        one = tech.link_mm2(device.link, node, used=log) * LANES[device.link]
+        parts["links"] = one * device.link_ports
+    die = sum_rows(list(parts.values()))
     logic = parts["arrays"] + parts["vector unit"] + parts["control"] + parts["infrastructure"]
     costs = _costs(device, die, log)
-    unit = _unit_usd(device, costs, log)
+    unit: Floats = sum_rows(list(costs.values()))
     price = tech.price_usd(
         unit, tech.price_multiplier(device.channel, used=log), nre_usd=device.nre_usd, volume=device.volume
     )
@@ -110,8 +117,3 @@ def _costs(device: View[SocDevice], die_mm2: Floats, log: tech.FigureLog) -> dic
         "test": np.asarray(tech.chip_test_usd(die, kind, used=log)) * np.ones_like(die),
         "assembly loss": in_package * (1.0 / survived - 1.0),
     }
-
-
-def _unit_usd(device: View[SocDevice], costs: dict[str, Floats], log: tech.FigureLog) -> Floats:
-    total: Floats = np.sum(list(costs.values()), axis=0)
-    return total

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pentarch.contracts.partitioner import PlanCost
+from pentarch.evaluate.batches import describe
 from pentarch.evaluate.figures import Deployment, Figures, figures
 from pentarch.evaluate.memory import memory_use, residency
 from pentarch.evaluate.prepare import Prepared
@@ -13,7 +14,6 @@ from pentarch.evaluate.stage_result import StageResult, run_stage
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.view import View
 from pentarch.mapping.gemm import FrontStore
 
 
@@ -39,8 +39,7 @@ def run_designs(
         CostError: A cost is NaN or infinite.
     """
     scenario = prepared.scenario
-    machine = scenario.backend.machine(View(scenario.device, length, columns))
-    machine.check()
+    machine = describe(scenario.backend, scenario.device, length, columns)
     load = concurrency if concurrency is not None else np.full(length, float(scenario.query.concurrency))
     replicas = float(prepared.plan.degrees.data)
     own = np.maximum(load / replicas, 1.0)
@@ -68,10 +67,12 @@ def _run_stage(
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
         concurrency=micro, residency=residency(memory, machine), store=store,
+        useful=prepared.useful[index],
     )  # fmt: skip
     return run_stage(
-        cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies)
-    )
+        cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies),
+        is_first=index == 0,
+    )  # fmt: skip
 
 
 def plan_cost(prepared: Prepared) -> PlanCost:

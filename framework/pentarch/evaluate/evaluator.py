@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pentarch.errors import FieldError, MissingFigureError
+from pentarch.errors import FieldError, InputError, MissingFigureError, UnknownNameError
 from pentarch.evaluate.designs import run_designs
 from pentarch.evaluate.explain import evaluation_of
 from pentarch.evaluate.figures import Figures
@@ -17,7 +17,7 @@ from pentarch.evaluate.scenario import Scenario, change_scenario, split_path
 from pentarch.hardware.columns import FieldRole, Floats, field_specs
 from pentarch.mapping.gemm import FrontStore
 from pentarch.results import Evaluation, Scalar
-from pentarch.targets import conditions, judge_columns
+from pentarch.targets import conditions, judge_columns, unknown_reason
 
 if TYPE_CHECKING:
     from pentarch.catalog import Library
@@ -87,11 +87,10 @@ class ScenarioEvaluator:
         for group in self._groups(points):
             for start in range(0, len(group.members), CHUNK):
                 members = group.members[start : start + CHUNK]
-                try:
-                    found = self._run(group.structure, [points[index] for index in members])
-                except MissingFigureError as error:
+                found = self._try(group.structure, [points[index] for index in members])
+                if isinstance(found, str):
                     for index in members:
-                        reasons[index] = str(error)
+                        reasons[index] = found
                     continue
                 where = np.array(members)
                 feasible[where] = found.feasibility.fits
@@ -110,9 +109,25 @@ class ScenarioEvaluator:
     def evaluation(self, point: Point) -> Evaluation:
         """Return one point in full, verdicts and operators included."""
         group = self._groups([point])[0]
-        found = self._run(group.structure, [point])
         changed = change_scenario(self.scenario, point, self._library)
+        found = self._run(group.structure, [point])
         return evaluation_of(self._prepare(group.structure), found, 0, scenario=changed)
+
+    def _try(
+        self, structure: tuple[tuple[str, Scalar], ...], points: Sequence[Point]
+    ) -> Figures | str:
+        """Return the figures of points or, where such a system cannot be described or cut, why not."""
+        scenario = change_scenario(self.scenario, dict(structure), self._library)
+        try:
+            self._prepare(structure, scenario)
+        except (FieldError, UnknownNameError):
+            raise
+        except InputError as error:  # a degree that does not divide the devices, a missing format, ...
+            return str(error)
+        try:
+            return self._run(structure, points)
+        except MissingFigureError as error:
+            return str(error)
 
     def _is_number(self, path: str) -> bool:
         """Whether a path can differ inside one batch."""
@@ -124,14 +139,18 @@ class ScenarioEvaluator:
 
     def _groups(self, points: Sequence[Point]) -> list[_Group]:
         grouped: dict[tuple[tuple[str, Scalar], ...], list[int]] = {}
-        is_number: dict[str, bool] = {}
+        is_number: dict[tuple[str, bool], bool] = {}
         for index, point in enumerate(points):
             structure: list[tuple[str, Scalar]] = []
             swept: list[str] = []
             for path, value in point.items():
-                if path not in is_number:
-                    is_number[path] = "device" not in point and self._is_number(path)
-                if is_number[path]:
+                key_of_path = (path, "device" in point)
+                if key_of_path not in is_number:
+                    # Another device may lack the field, or have it as structure.
+                    is_number[key_of_path] = path == CONCURRENCY or (
+                        "device" not in point and self._is_number(path)
+                    )
+                if is_number[key_of_path]:
                     swept.append(path)
                 else:
                     structure.append((path, value))
@@ -142,10 +161,14 @@ class ScenarioEvaluator:
             _Group(members=tuple(members), structure=key[:-1]) for key, members in grouped.items()
         ]
 
-    def _prepare(self, structure: tuple[tuple[str, Scalar], ...]) -> Prepared:
+    def _prepare(
+        self, structure: tuple[tuple[str, Scalar], ...], scenario: Scenario | None = None
+    ) -> Prepared:
         found = self._prepared.get(structure)
         if found is None:
-            found = prepare(change_scenario(self.scenario, dict(structure), self._library))
+            found = prepare(
+                scenario or change_scenario(self.scenario, dict(structure), self._library)
+            )
             self._prepared[structure] = found
             if len(self._prepared) > PREPARED:
                 self._prepared.popitem(last=False)
@@ -161,11 +184,11 @@ class ScenarioEvaluator:
         for path in points[0]:
             if path in names:
                 continue
-            column = np.array([float(point[path]) for point in points])
+            column = np.array([_number(path, point[path]) for point in points])
             if path == CONCURRENCY:
-                load = column
+                load = _whole(path, column)
             else:
-                columns[path] = column
+                columns[split_path(path)[1]] = column
         return run_designs(
             prepared, length=len(points), columns=columns, concurrency=load, store=self._store
         )
@@ -180,6 +203,22 @@ class ScenarioEvaluator:
             unknown = np.isnan(column) if column is not None else np.ones(len(reasons), dtype=np.bool_)
             for index in np.flatnonzero(unknown & feasible):
                 if reasons[int(index)] is None:
-                    reasons[int(index)] = f"{condition.figure} is unknown"
+                    reasons[int(index)] = unknown_reason(
+                        condition.figure, backend=self.scenario.backend.name
+                    )
 
 
+def _number(path: str, value: Scalar) -> float:
+    if isinstance(value, str):
+        raise FieldError(where="point", path=path, problem=f"found {value!r}", expected="a number")
+    return float(value)
+
+
+def _whole(path: str, values: Floats) -> Floats:
+    good = (values >= 1) & (values == np.floor(values))
+    if not good.all():
+        raise FieldError(
+            where="point", path=path, problem=f"found {values[int(np.argmin(good))]:g}",
+            expected="a whole number of at least 1",
+        )  # fmt: skip
+    return values

@@ -10,9 +10,11 @@ import numpy.typing as npt
 from pentarch._version import VERSION
 from pentarch.evaluate.figures import Figures
 from pentarch.evaluate.ledger import loss_ledger
+from pentarch.evaluate.power import static_power
 from pentarch.evaluate.prepare import Prepared
 from pentarch.evaluate.scenario import Scenario
 from pentarch.evaluate.stage_costs import KindCosts
+from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.results import (
@@ -74,12 +76,12 @@ def evaluation_of(
         j_per_token=value("j_per_token"), query_j=value("query_j"),
         energy_j={name: _at(joules, index) for name, joules in figures.energy_j.items()},
         system_usd=value("system_usd"), bom_usd=value("bom_usd"), query_usd=value("query_usd"),
-        price_parts_usd=_group(machine.cost.parts_usd, index),
+        price_parts_usd=_price_parts(figures, index),
         area_mm2={} if machine.area is None else _group(machine.area.parts_mm2, index),
         programmability=value("programmability"), update_s=value("update_s"),
-        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(operators),
+        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
         operators=operators, ledger=loss_ledger(figures, index),
-        notes=tuple(dict.fromkeys((*notes, LATENCY_NOTE))),
+        notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
         inputs=_inputs(scenario, prepared, machine, index),
     )  # fmt: skip
     return evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
@@ -151,26 +153,66 @@ def _positive(group: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in group.items() if value > 0}
 
 
-def _bottleneck(operators: tuple[OperatorCost, ...]) -> str | None:
-    """Return the resource that is the bottleneck of the most time."""
+def _bottleneck(figures: Figures, index: int) -> str | None:
+    """Return the resource that is the bottleneck of the most time.
+
+    While one query of C is answered, C prefills and the decode steps of all micro-batches are run.
+    """
     shares: dict[str, float] = defaultdict(float)
-    for operator in operators:
-        shares[operator.bottleneck] += operator.total_s
+    own = float(figures.deployment.own[index])
+    for stage in figures.stages:
+        costs = stage.costs
+        runs = {Phase.PREFILL: own, Phase.DECODE: own / float(costs.given.concurrency[index])}
+        for phase, segment in costs.segments.items():
+            shares[segment.bottleneck[index]] += float(costs.stack(phase).time()[index]) * runs[phase]
+        for operator in (cost for entry in costs.kinds for cost in _operator_costs(entry, index)):
+            phase = Phase(operator.phase)
+            if phase not in costs.segments:
+                shares[operator.bottleneck] += operator.total_s * runs[phase]
     return max(shares, key=lambda name: shares[name]) if shares else None
 
 
+def _price_parts(figures: Figures, index: int) -> dict[str, float]:
+    """Return the bill of material of the system: all its devices, and the host as it is bought."""
+    deployment = figures.deployment
+    parts = _group(figures.stages[0].costs.given.machine.cost.parts_usd, index)
+    devices = max(deployment.devices, float(deployment.system.devices))
+    found = {name: usd * devices for name, usd in parts.items()}
+    if found and deployment.system.host_usd is not None:
+        found["host"] = deployment.system.host_usd
+    return found
+
+
+def _notes(figures: Figures) -> list[str]:
+    """Return what the reader should know about the system and its power."""
+    deployment, notes = figures.deployment, []
+    idle = deployment.system.devices - deployment.devices
+    if idle > 0:
+        notes.append(
+            f"{idle:g} of {deployment.system.devices} devices have no part in the plan: their price "
+            "counts, their power does not"
+        )
+    for stage in figures.stages:
+        machine = stage.costs.given.machine
+        known = (static_power(machine), stage.prefill.dynamic_j, stage.decode.dynamic_j)
+        if machine.power.cap_w is not None and any(figure is None for figure in known):
+            notes.append(f"the power cap of {machine.name} was not applied: not all its energies are known")
+    return notes
+
+
 def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index: int) -> Inputs:
-    record = machine.record(index).model_dump(mode="json")
-    record.pop("provenance")
+    # Python values, not JSON's: sets stay sets and are sorted, so that the digest does not depend on
+    # the order in which this process happens to hold them.
+    record = machine.record(index).model_dump(exclude={"provenance"})
     described = {
-        "workload": scenario.workload.model_dump(mode="json"),
-        "query": scenario.query.model_dump(mode="json"),
-        "precisions": prepared.precisions.model_dump(mode="json"),
+        "workload": scenario.workload.model_dump(),
+        "query": scenario.query.model_dump(),
+        "precisions": prepared.precisions.model_dump(),
         "machine": record,
-        "system": scenario.with_system_costs().model_dump(mode="json"),
-        "runtime": scenario.runtime.model_dump(mode="json"),
-        "plan": prepared.plan.model_dump(mode="json"),
-        "economics": scenario.economics.model_dump(mode="json"),
+        "system": scenario.with_system_costs().model_dump(),
+        "runtime": scenario.runtime.model_dump(),
+        "plan": prepared.plan.model_dump(),
+        "economics": scenario.economics.model_dump(),
         "version": VERSION,
     }
     text = json.dumps(described, sort_keys=True, default=sorted)

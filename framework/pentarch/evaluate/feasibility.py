@@ -8,10 +8,13 @@ import numpy.typing as npt
 
 from pentarch.evaluate.power import static_power
 from pentarch.evaluate.stage_result import StageResult
-from pentarch.hardware.columns import Floats
+from pentarch.hardware.columns import Floats, sum_rows
 from pentarch.hardware.machine import MachineTable
 
 Flags = npt.NDArray[np.bool_]
+
+SHOWN = 4
+"""Operators that a reason names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +58,13 @@ def _checks(stage: StageResult) -> Iterator[Check]:
         stage.memory.fits,
         lambda index: stage.memory.reason(index, device=machine.name),
     )
-    yield Check(stage.costs.fits, lambda index: "; ".join(stage.costs.notes))
+    yield Check(stage.costs.fits, lambda index: _operator_reason(stage, index))
     yield Check(
         stage.prefill.is_possible & stage.decode.is_possible,
         lambda index: _cap_reason(machine, index),
     )
     if machine.area is not None:
-        total: Floats = np.sum(list(machine.area.parts_mm2.values()), axis=0)
+        total: Floats = sum_rows(list(machine.area.parts_mm2.values()))
         reticle = machine.area.reticle_mm2
         yield Check(
             total <= reticle,
@@ -71,6 +74,19 @@ def _checks(stage: StageResult) -> Iterator[Check]:
             ),
         )
     yield from _budgets(machine)
+
+
+def _operator_reason(stage: StageResult, index: int) -> str:
+    """Return which operators cannot run, and what was noted when they were costed."""
+    failing: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    for entry in stage.costs.kinds:
+        for row in np.flatnonzero(~entry.costs.fits[:, index]):
+            failing.setdefault(entry.rows.names[int(row)])
+            notes.update(dict.fromkeys(entry.costs.notes))
+    names = list(failing)
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return f"{stage.costs.given.machine.name} cannot run {shown}" + (f": {'; '.join(notes)}" if notes else "")
 
 
 def _budgets(machine: MachineTable) -> Iterator[Check]:

@@ -23,15 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pentarch.evaluate.feasibility import Feasibility, feasibility
-from pentarch.evaluate.memory import MemoryUse
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
 from pentarch.evaluate.stage_result import StageResult
-from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
-from pentarch.hardware.columns import Floats
+from pentarch.graph.operators import Phase
+from pentarch.graph.table import OperatorTable
+from pentarch.hardware.columns import Floats, sum_rows
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import EngineKind
 from pentarch.hardware.system import System
 from pentarch.mapping.arithmetic import Product, resolve
 from pentarch.mapping.traffic import level_bandwidth
@@ -97,7 +95,7 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
         "programmability": score(first.machine),
         "update_s": None if first.machine.program is None else first.machine.program.update_s,
     }
-    values = {**times, **work, **power, **money, **useful}
+    values = {**times, **work, **power, **money, **useful, "short_bytes": _short_bytes(stages)}
     _derive(values, first.table)
     return Figures(
         values=values, energy_j=energy, feasibility=feasibility(stages), stages=stages,
@@ -110,9 +108,9 @@ def _times(
 ) -> dict[str, Floats | None]:
     own, generated = deployment.own, float(stages[0].costs.given.table.output_tokens)
     micro_batches = own / stages[0].costs.given.concurrency
-    prefill = np.sum([stage.prefill.seconds for stage in stages], axis=0)
+    prefill = sum_rows([stage.prefill.seconds for stage in stages])
     slot = np.max([stage.prefill.seconds / stage.copies for stage in stages], axis=0)
-    through = np.sum([stage.decode.seconds for stage in stages], axis=0)
+    through = sum_rows([stage.decode.seconds for stage in stages])
     slowest = np.max([stage.decode.seconds / stage.copies for stage in stages], axis=0)
     decode = np.maximum(through, micro_batches * slowest)
     waiting = (own - 1.0) * slot / generated
@@ -129,6 +127,13 @@ def _times(
     }
 
 
+def _short_bytes(stages: tuple[StageResult, ...]) -> Floats:
+    """Return the memory that the fullest device lacks, shape (N,); zero where all fit."""
+    short = [stage.memory.total - stage.memory.capacity for stage in stages]
+    lacking: Floats = np.maximum(np.max(short, axis=0), 0.0)
+    return lacking
+
+
 def _known(values: Mapping[str, Floats | None], name: str) -> Floats:
     value = values[name]
     if value is None:
@@ -136,16 +141,18 @@ def _known(values: Mapping[str, Floats | None], name: str) -> Floats:
     return value
 
 
-def main_product(table: OperatorTable, machine: MachineTable) -> Product | None:
+def main_product(stages: tuple[StageResult, ...]) -> Product | None:
     """Return the product that most GEMM work runs as: its format rates the peak."""
     work: dict[tuple[str, str], float] = {}
-    rows = table.gemm
-    macs = rows.rows * rows.k * rows.n * rows.executions
-    for index, pair in enumerate(zip(rows.a_formats, rows.b_formats, strict=True)):
-        work[pair] = work.get(pair, 0.0) + float(macs[index])
+    for stage in stages:
+        rows = stage.costs.given.table.gemm
+        visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
+        macs = rows.rows * visits * rows.k * rows.n * rows.executions * stage.devices
+        for index, pair in enumerate(zip(rows.a_formats, rows.b_formats, strict=True)):
+            work[pair] = work.get(pair, 0.0) + float(macs[index])
     if not work:
         return None
-    return resolve(machine, *max(work, key=lambda pair: work[pair]))
+    return resolve(stages[0].costs.given.machine, *max(work, key=lambda pair: work[pair]))
 
 
 def _work(
@@ -153,65 +160,64 @@ def _work(
 ) -> dict[str, Floats | None]:
     given = stages[0].costs.given
     table, concurrency, devices = given.table, given.concurrency, deployment.devices
-    own_devices = devices / deployment.replicas
-    micro_batches = deployment.own / concurrency
     rate = _known(times, "queries_per_s")
-    ideal = {phase: _ideal(stages, phase) for phase in (Phase.PREFILL, Phase.DECODE)}
-    executed = _executed(stages, concurrency)
-    product = main_product(table, given.machine)
+    ideal = {phase: _at_peak(stages, phase, "ideal_s") for phase in Phase}
+    executed = {phase: _at_peak(stages, phase, "executed_s") for phase in Phase}
+    product = main_product(stages)
     peak = None if product is None else 2.0 * product.peak_macs_per_s * devices
-    prefill, decode = _known(times, "prefill_s"), _known(times, "decode_s")
+    decode = _known(times, "decode_s")
+    prefills = _known(times, "query_s") - decode
+    # Device-seconds that active replicas reserve while `own` queries go through.
+    own_devices = devices / deployment.active
+    micro_batches = deployment.own / concurrency
     has_decode = table.output_tokens > 1
-    per_query = ideal[Phase.PREFILL] + ideal[Phase.DECODE] / concurrency
     return {
         "delivered_flops_per_s": table.useful_flops * rate,
         "peak_flops_per_s": peak,
-        "mfu.prefill": ideal[Phase.PREFILL] * micro_batches / (own_devices * prefill),
+        "mfu.prefill": ideal[Phase.PREFILL] * deployment.own / (own_devices * prefills),
         "mfu.decode": (
             ideal[Phase.DECODE] * micro_batches / (own_devices * decode) if has_decode else None
         ),
-        "mfu.query": per_query * rate / devices,
-        "hfu": None if peak is None else executed * rate / peak,
-        "mbu": _mbu(stages, decode) * micro_batches if has_decode else None,
+        "mfu.query": (ideal[Phase.PREFILL] + ideal[Phase.DECODE] / concurrency) * rate / devices,
+        "hfu": (executed[Phase.PREFILL] + executed[Phase.DECODE] / concurrency) * rate / devices,
+        "mbu": _mbu(stages, decode, deployment) if has_decode else None,
     }
 
 
-def _ideal(stages: tuple[StageResult, ...], phase: Phase) -> Floats:
-    """Return the device-seconds at peak of a phase's useful work, for one query's passes."""
+def _at_peak(stages: tuple[StageResult, ...], phase: Phase, figure: str) -> Floats:
+    """Return the device-seconds at peak of a phase's work, for one query's passes, shape (N,).
+
+    Args:
+        stages: The stages.
+        phase: The phase.
+        figure: `ideal_s` for the useful work, `executed_s` for all that is executed.
+    """
     total = np.zeros(stages[0].costs.given.machine.length)
     for stage in stages:
         for entry in stage.costs.kinds:
             mask = entry.in_phase(phase)
-            seconds = entry.ideal_s[mask] * entry.weights[mask]
-            total = total + seconds.sum(axis=0) * stage.devices
+            seconds = sum_rows(getattr(entry, figure)[mask] * entry.weights[mask])
+            total = total + seconds * stage.devices
     return total
 
 
-def _executed(stages: tuple[StageResult, ...], concurrency: Floats) -> Floats:
-    """Return the FLOPs that one query makes the devices execute, shape (N,)."""
-    total = np.zeros(concurrency.shape)
-    for stage in stages:
-        for entry in stage.costs.kinds:
-            share = np.where(entry.is_decode[:, None], concurrency, 1.0)
-            macs = (entry.costs.executed_macs * entry.weights / share).sum(axis=0)
-            total = total + 2.0 * macs * stage.devices
-    return total
+def _mbu(stages: tuple[StageResult, ...], decode: Floats, deployment: Deployment) -> Floats:
+    """Return compulsory bytes / (bandwidth of all memory x time) of decode: weights once a step, KV.
 
-
-def _mbu(stages: tuple[StageResult, ...], decode: Floats) -> Floats:
-    """Return compulsory bytes / (memory bandwidth x time) of decode: weights once a step, and KV.
-
-    For one micro-batch, averaged over the stages.
+    A micro-batch reads the weights anew; what lives on chip for good is read from there.
     """
-    busy = np.zeros(decode.shape)
+    fetched, possible = np.zeros(decode.shape), np.zeros(decode.shape)
     for stage in stages:
         memory = stage.costs.given.machine.levels[0]
         peak = memory.instances * memory.read_bytes_per_s
+        possible = possible + peak * stage.devices * stage.copies
         for entry in stage.costs.kinds:
             mask = entry.is_decode
-            needed = (entry.compulsory_bytes[mask] * entry.weights[mask]).sum(axis=0)
-            busy = busy + needed / peak
-    return busy / decode / sum(stage.copies for stage in stages)
+            needed = sum_rows(entry.compulsory_bytes[mask] * entry.weights[mask])
+            fetched = fetched + needed * stage.devices
+    micro_batches = deployment.own / stages[0].costs.given.concurrency
+    busy: Floats = fetched * micro_batches / (possible * decode)
+    return busy * deployment.active / deployment.replicas
 
 
 def _energy(
@@ -327,7 +333,7 @@ def full_load_power(stages: tuple[StageResult, ...], deployment: Deployment) -> 
 
 def _full_rate(stage: StageResult) -> Floats | None:
     machine = stage.costs.given.machine
-    product = main_product(stage.costs.given.table, machine)
+    product = main_product((stage,))
     static = static_power(machine)
     if product is None or product.mac_j is None or static is None:
         return None
@@ -343,13 +349,14 @@ def _money(
     machine: MachineTable, times: Mapping[str, Floats | None], power: Mapping[str, Floats | None],
     deployment: Deployment,
 ) -> dict[str, Floats | None]:  # fmt: skip
-    system, economics, devices = deployment.system, deployment.economics, deployment.devices
+    system, economics = deployment.system, deployment.economics
+    devices = max(deployment.devices, float(system.devices))  # those without work are bought as well
     host = system.host_usd
     price, parts = machine.cost.price_usd, machine.cost.parts_usd
     system_usd = None if price is None or host is None else devices * price + host
     bom = None
-    if parts is not None and host is not None:
-        bom = devices * np.sum(list(parts.values()), axis=0) + host
+    if parts and host is not None:
+        bom = devices * sum_rows(list(parts.values())) + host
     query = None
     mean = power["mean_w"]
     if system_usd is not None and mean is not None:

@@ -11,6 +11,7 @@ from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.results import LedgerEntry
 
 USEFUL = "useful work at peak"
+REPLICATED = "replicated work"
 ARRAY = "padding, fill and waves"
 START = "operator starts"
 VECTOR = "vector operators"
@@ -27,8 +28,8 @@ ROUNDING = 1e-9
 def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
     """Return the shares of one design's reserved device time by cause, the useful part first.
 
-    Every row's time is its useful work at peak, plus what its slowest resource takes beyond that,
-    plus what imperfect overlap adds, plus its start; what the cap and the host add to a phase comes
+    Every row's time is its useful work at peak, plus work that devices repeat, plus what its slowest
+    resource takes beyond that, plus what imperfect overlap adds, plus its start; what the cap and the host add to a phase comes
     on top. Padding and waves are named where an engine is the slowest resource. While one query of C
     is answered, the devices run C prefills and, for each micro-batch, all decode steps; a stage that
     waits for another, and a replica without a query, are idle.
@@ -61,7 +62,9 @@ def _add_phase(
     seconds: dict[str, float], stage: StageResult, phase: Phase, *, index: int, times: float
 ) -> None:
     nominal = 0.0
-    for entry in stage.costs.kinds:
+    if phase in stage.costs.segments:
+        nominal = _add_segment(seconds, stage, phase, index=index, times=times)
+    for entry in () if phase in stage.costs.segments else stage.costs.kinds:
         for row in np.flatnonzero(entry.in_phase(phase)):
             weight = float(entry.weights[row, 0]) * times
             parts = _row_parts(entry, int(row), index)
@@ -77,6 +80,22 @@ def _add_phase(
         seconds[THROTTLE] += capped - free
 
 
+def _add_segment(
+    seconds: dict[str, float], stage: StageResult, phase: Phase, *, index: int, times: float
+) -> float:
+    """Add a phase that the back-end costs as a whole; return its time before host and cap."""
+    stack = stage.costs.stack(phase)
+    total = float(stack.time()[index]) * times
+    useful = sum(
+        float((entry.ideal_s[:, index] * entry.weights[:, 0])[entry.in_phase(phase)].sum())
+        for entry in stage.costs.kinds
+    )
+    useful = min(useful * times, total)
+    seconds[USEFUL] += useful
+    seconds[f"waiting for {stage.costs.segments[phase].bottleneck[index]}"] += total - useful
+    return total
+
+
 def _row_parts(entry: KindCosts, row: int, index: int) -> dict[str, float]:
     """Return the time of one execution of a row by cause; the parts sum to the row's time."""
     times, fixed = entry.times, float(entry.costs.fixed_s[row, index])
@@ -87,10 +106,14 @@ def _row_parts(entry: KindCosts, row: int, index: int) -> dict[str, float]:
     if entry.kind is OperatorKind.COLLECTIVE:
         return {**parts, COLLECTIVE: total}
     useful = min(float(entry.ideal_s[row, index]), total)
+    replicated = min(float(entry.replicated_s[row, index]), total - useful)
+    parts |= {USEFUL: useful, REPLICATED: replicated}
+    left = total - useful - replicated
     terms = {name: float(times.terms_s[k, row, index]) for k, name in enumerate(times.resources)}
+    if not terms:
+        return {**parts, OVERLAP: left}
     slowest = max(terms, key=lambda name: terms[name])
     cause = ARRAY if slowest in entry.costs.compute_s else f"waiting for {slowest}"
-    parts[USEFUL] = useful
-    parts[cause] = max(terms[slowest] - useful, 0.0)
-    parts[OVERLAP] = total - useful - parts[cause]
+    parts[cause] = max(terms[slowest] - useful - replicated, 0.0)
+    parts[OVERLAP] = left - parts[cause]
     return parts

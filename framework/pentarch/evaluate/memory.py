@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.evaluate.stage_costs import Residency
+from pentarch.graph.flops import KV_BLOCK_TOKENS
 from pentarch.graph.table import OperatorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
@@ -54,17 +55,24 @@ class MemoryUse:
 def memory_use(
     table: OperatorTable, machine: MachineTable, runtime: Runtime, concurrency: Floats, *, stage: int = 0
 ) -> MemoryUse:
-    """Return what one device of a stage has to hold, and what its memory has room for."""
+    """Return what one device of a stage has to hold, and what its memory has room for.
+
+    The table counts half a block of the default size per sequence; the runtime's may be another.
+    """
     memory = machine.levels[0]
     capacity = memory.instances * memory.size_bytes * memory.usable * (1.0 - runtime.memory_reserve)
-    tokens = np.maximum(float(table.prompt_tokens), concurrency)
+    # The fullest replica decides: queries do not come in fractions.
+    queries = np.ceil(concurrency)
+    tokens = np.maximum(float(table.prompt_tokens), queries)
+    lost = (runtime.kv_block_tokens - KV_BLOCK_TOKENS) / 2.0
+    per_query = table.kv_bytes_per_query[stage] + table.kv_bytes_per_token[stage] * lost
     ones = np.ones(machine.length)
     return MemoryUse(
         weights=ones * table.weight_bytes[stage],
-        kv=concurrency * table.kv_bytes_per_query[stage],
+        kv=queries * per_query,
         activations=tokens * table.activation_bytes_per_token[stage],
         capacity=capacity,
-        queries=concurrency,
+        queries=queries,
     )
 
 

@@ -18,6 +18,9 @@ from pentarch.hardware.machine import MachineTable
 STEPS = 48
 """Bisection steps: the supply is found to a few parts in 10^15 of its range."""
 
+ABOVE_THRESHOLD = 1.01
+"""Lowest supply that is tried / threshold voltage, where a machine's own lowest supply is less."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhasePower:
@@ -106,7 +109,9 @@ def _find_supply(
     """Return the highest supply at which the phase stays within its budget, shape (N,)."""
     unscaled = unscaled_resources(machine)
     nominal = machine.power.nominal_v
-    low, high = np.minimum(machine.power.min_v, nominal), nominal.copy()
+    # At the threshold the clock stands still: the search stays above it.
+    least = np.maximum(machine.power.min_v, ABOVE_THRESHOLD * machine.power.threshold_v)
+    low, high = np.minimum(least, nominal), nominal.copy()
     for _ in range(STEPS):
         middle = (low + high) / 2
         ratio = np.where(over, _clock_ratio(machine, middle), 1.0)

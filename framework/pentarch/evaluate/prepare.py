@@ -1,6 +1,7 @@
 """From a scenario to a plan and its operator table: done once, whatever the number of designs."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import numpy as np
 from pentarch.contracts.partitioner import PartitionRequest, PlanCost
 from pentarch.errors import InputError
 from pentarch.evaluate.scenario import Scenario, default_precisions, describe_template
+from pentarch.evaluate.stage_costs import select_rows
 from pentarch.graph.build import build_graph
+from pentarch.graph.graph import WorkloadGraph
 from pentarch.graph.lowering import lower
-from pentarch.graph.operators import Phase
-from pentarch.graph.table import OperatorTable, RowCommon
+from pentarch.graph.operators import Attention, Gemm, Phase
+from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
 from pentarch.plan.plan import Plan
 from pentarch.workload.query import Precisions
 
@@ -28,6 +31,8 @@ class Prepared:
     """Who runs what."""
     tables: tuple[OperatorTable, ...]
     """Operator rows of each stage."""
+    useful: tuple[Mapping[str, float], ...]
+    """Share of its multiply-accumulates that is useful, by operator, of each stage."""
     notes: tuple[str, ...]
     """What was replaced or left out."""
 
@@ -57,7 +62,7 @@ def prepare(scenario: Scenario) -> Prepared:
     tables = lower_stages(scenario, precisions, plan)
     return Prepared(
         scenario=scenario, precisions=precisions, plan=plan, tables=tables,
-        notes=notes + plan.notes + _length_note(scenario),
+        useful=useful_shares(graphs[0], plan, tables), notes=notes + plan.notes + _length_note(scenario),
     )  # fmt: skip
 
 
@@ -72,25 +77,43 @@ def lower_stages(
 
 
 def _stage_rows(table: OperatorTable, stage: int) -> OperatorTable:
-    changes: dict[str, Any] = {
-        name: _pick(getattr(table, name), stage) for name in ("gemm", "attention", "vector", "collective")
-    }
+    changes: dict[str, Any] = {}
+    for name in ("gemm", "attention", "vector", "collective"):
+        rows = getattr(table, name)
+        changes[name] = select_rows(rows, np.flatnonzero(rows.stage == stage))
     for name in ("weight_bytes", "kv_bytes_per_token", "kv_bytes_per_query", "activation_bytes_per_token"):
         changes[name] = getattr(table, name)[stage : stage + 1]
     return replace(table, **changes)
 
 
-def _pick(rows: RowCommon, stage: int) -> RowCommon:
-    """Return the rows of one stage; every column has one entry per row."""
-    kept = np.flatnonzero(rows.stage == stage)
-    changes: dict[str, Any] = {}
-    for column in fields(rows):
-        values = getattr(rows, column.name)
-        if isinstance(values, np.ndarray):
-            changes[column.name] = values[kept]
-        elif isinstance(values, tuple):
-            changes[column.name] = tuple(values[index] for index in kept)
-    return replace(rows, **changes)
+def useful_shares(
+    graph: WorkloadGraph, plan: Plan, tables: tuple[OperatorTable, ...]
+) -> tuple[Mapping[str, float], ...]:
+    """Return what share of the work of a stage's devices is useful, by operator.
+
+    Work that devices of a stage repeat (operators that are not cut, replicated key-value heads) and
+    the rest of parts that do not come out even are executed, but useful once only (DEFINITIONS.md).
+    """
+    whole: dict[str, float] = {}
+    for operator in graph.operators:
+        if isinstance(operator, Gemm):
+            whole[operator.name] = float(operator.k * operator.n * max(operator.experts_per_token, 1))
+        elif isinstance(operator, Attention):
+            whole[operator.name] = float(operator.heads)
+    found = []
+    for stage, table in zip(plan.stages, tables, strict=True):
+        own = {**_gemm_parts(table.gemm), **_attention_parts(table.attention)}
+        found.append({name: whole[name] / (part * stage.devices) for name, part in own.items()})
+    return tuple(found)
+
+
+def _gemm_parts(rows: GemmTable) -> dict[str, float]:
+    visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
+    return dict(zip(rows.names, (rows.k * rows.n * visits).tolist(), strict=True))
+
+
+def _attention_parts(rows: AttentionTable) -> dict[str, float]:
+    return dict(zip(rows.names, rows.heads.tolist(), strict=True))
 
 
 def _check_query(scenario: Scenario) -> None:
@@ -131,6 +154,7 @@ class PlanCoster:
         tables = lower_stages(self._scenario, self._precisions, plan)
         return plan_cost(
             Prepared(
-                scenario=self._scenario, precisions=self._precisions, plan=plan, tables=tables, notes=()
-            )
+                scenario=self._scenario, precisions=self._precisions, plan=plan, tables=tables,
+                useful=tuple({} for _ in tables), notes=(),
+            )  # fmt: skip
         )

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from pydantic import Field, PositiveInt
 
-from pentarch.hardware.columns import Floats
+from pentarch.hardware.columns import Floats, sum_rows
 from pentarch.hardware.machine import MachineTable
 from pentarch.mapping.traffic import level_bandwidth
 from pentarch.model import Model, load
@@ -57,17 +57,19 @@ def score(machine: MachineTable) -> Floats | None:
     program = machine.program
     if program is None:
         return None
-    operators = reference_operators()
-    year = None if program.tape_out_year is None else float(program.tape_out_year[0])
-    later = [entry for entry in operators if year is not None and entry.year > year]
-    scored = later if len(later) >= FEWEST else list(operators)
-    stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
-    useful = np.zeros(machine.length)
-    for entry in scored:
-        useful += _runs_usefully(entry, program.primitives, stream)
     if program.needs_new_silicon:
         return np.zeros(machine.length)
-    return useful / len(scored)
+    stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
+    runs = {entry: _runs_usefully(entry, program.primitives, stream) for entry in reference_operators()}
+    everything = sum_rows(list(runs.values())) / len(runs)
+    if program.tape_out_year is None:
+        return everything
+    result = everything
+    for year in np.unique(program.tape_out_year):
+        later = [useful for entry, useful in runs.items() if entry.year > year]
+        if len(later) >= FEWEST:
+            result = np.where(program.tape_out_year == year, sum_rows(later) / len(later), result)
+    return result
 
 
 def _runs_usefully(entry: ReferenceOperator, rates: Mapping[str, Floats], stream: Floats) -> Floats:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pentarch.contracts.backend import AnyBackend
 from pentarch.contracts.partitioner import Partitioner
-from pentarch.errors import InputError
+from pentarch.errors import FieldError, InputError
+from pentarch.evaluate.batches import describe
 from pentarch.hardware.device import Device
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import EngineKind
 from pentarch.hardware.runtime import Runtime
 from pentarch.hardware.system import System
-from pentarch.hardware.view import View
 from pentarch.model import load
 from pentarch.results import Scalar
 from pentarch.targets import Economics, Targets
@@ -152,10 +152,11 @@ def change_scenario(
     for path, value in changes.items():
         owner, field = split_path(path)
         grouped.setdefault(owner, {})[field] = value
+    before = scenario.system
     scenario = _change_names(scenario, grouped.pop("scenario", {}), library)
     models: dict[str, Any] = {
         "query": scenario.query,
-        "precisions": scenario.precisions or Precisions(),
+        "precisions": _base_precisions(scenario, grouped),
         "system": scenario.system,
         "device": scenario.device,
     }
@@ -163,7 +164,7 @@ def change_scenario(
         if owner not in models:
             raise InputError(
                 f"There is no parameter {owner}.{next(iter(fields))}. A path begins with "
-                f"{', '.join(key + '.' for key in models)} is one of {', '.join(STRUCTURAL_NAMES)}, or "
+                f"{', '.join(key + '.' for key in models)}, is one of {', '.join(STRUCTURAL_NAMES)}, or "
                 "is a field of the device."
             )
         models[owner] = load(
@@ -172,13 +173,13 @@ def change_scenario(
             where=f"parameter {owner}",
         )
         scenario = replace(scenario, **{owner: models[owner]})
-    return scenario
+    return _rename_system(scenario, before)
 
 
 def _change_names(scenario: Scenario, names: dict[str, Any], library: "Library") -> Scenario:
     if "device" in names:
         device = library.device(str(names["device"]))
-        system = scenario.system.replace(device=device.name, name=f"{scenario.system.devices}x{device.name}")
+        system = scenario.system.replace(device=device.name)
         scenario = replace(
             scenario, device=device, backend=library.backend_of(device), system=system
         )
@@ -189,15 +190,40 @@ def _change_names(scenario: Scenario, names: dict[str, Any], library: "Library")
     if "partitioner" in names:
         scenario = replace(scenario, partitioner=_partitioner(library, str(names["partitioner"])))
     if "degree" in names:
-        scenario = replace(scenario, degree=int(names["degree"]))
+        scenario = replace(scenario, degree=_degree(names["degree"]))
     return scenario
+
+
+def _base_precisions(scenario: Scenario, grouped: Mapping[str, Any]) -> Precisions:
+    """Return what roles keep that a change does not name: the scenario's, else the device's default."""
+    if scenario.precisions is not None or "precisions" not in grouped:
+        return scenario.precisions or Precisions()
+    return default_precisions(describe_template(scenario))[0]
+
+
+def _degree(value: Scalar) -> int:
+    is_whole = not isinstance(value, str | bool) and float(value).is_integer()
+    if not is_whole or float(value) < 1:
+        raise FieldError(
+            where="parameter degree", path="degree", problem=f"found {value!r}",
+            expected="a whole number of at least 1",
+        )  # fmt: skip
+    return int(value)
+
+
+def _rename_system(scenario: Scenario, before: System) -> Scenario:
+    """Name a system after what is in it, when the device changed or the name said how many."""
+    now = scenario.system
+    is_counted = before.name in (before.device, f"{before.devices}x{before.device}")
+    if now.device == before.device and (now.devices == before.devices or not is_counted):
+        return scenario
+    name = now.device if now.devices == 1 else f"{now.devices}x{now.device}"
+    return replace(scenario, system=now.replace(name=name))
 
 
 def describe_template(scenario: Scenario) -> MachineTable:
     """Return the scenario's device as a checked machine of one design."""
-    machine = scenario.backend.machine(View(scenario.device))
-    machine.check()
-    return machine
+    return describe(scenario.backend, scenario.device, 1)
 
 
 def _partitioner(library: "Library", name: str) -> Partitioner:

@@ -4,26 +4,32 @@ All numbers are per device and, for times and energies, weighted by how often on
 row, so that phases are plain sums.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pentarch.contracts.backend import AnyBackend
+from pentarch.errors import CostError
+from pentarch.evaluate.batches import ask_rows, ask_segment, overrides
 from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable, VectorTable
-from pentarch.hardware.columns import Floats
+from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable, RowCommon, VectorTable
+from pentarch.hardware.columns import Floats, sum_rows
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.arithmetic import bits_to_bytes, resolve
 from pentarch.mapping.assemble import stacked_names
 from pentarch.mapping.cost_vector import is_fused
-from pentarch.mapping.costs import AnyRows, RowCosts, RowRequest
-from pentarch.mapping.engine import RowTimes, check_costs, cost_rows, row_times
+from pentarch.mapping.costs import AnyRows, RowCosts, RowRequest, SegmentCosts, SegmentRequest
+from pentarch.mapping.engine import RowTimes, check_costs, row_times
 from pentarch.mapping.gemm import FrontStore
 from pentarch.mapping.traffic import combine
 
 KINDS = (OperatorKind.GEMM, OperatorKind.ATTENTION, OperatorKind.VECTOR, OperatorKind.COLLECTIVE)
+
+R = TypeVar("R", bound=RowCommon)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +62,14 @@ class StageInput:
     """What lives on chip."""
     store: FrontStore | None
     """Mappings found before."""
+    useful: Mapping[str, float] = field(default_factory=dict)
+    """Share of its multiply-accumulates that is useful, by operator: less than 1 where devices
+    repeat each other's work or parts are uneven. Operators that are left out: 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KindCosts:
-    """Rows of one kind, costed."""
+    """Rows of one kind, costed; of one phase only where the back-end costs segments."""
 
     kind: OperatorKind
     """Which kind."""
@@ -76,8 +85,12 @@ class KindCosts:
     """Rows of the decode phase, shape (R,)."""
     ideal_s: Floats
     """Time of the useful work at the peak it runs at, for one execution, shape (R, N)."""
+    replicated_s: Floats
+    """The same of work that other devices of the stage do as well, shape (R, N)."""
+    executed_s: Floats
+    """Time of the executed multiply-accumulates at that peak, for one execution, shape (R, N)."""
     compulsory_bytes: Floats
-    """Weights and cached keys and values that one execution cannot do without, shape (R, N)."""
+    """Weights and cached keys and values that one execution has to fetch from memory, (R, N)."""
 
     def in_phase(self, phase: Phase) -> npt.NDArray[np.bool_]:
         """Return the mask of the rows of a phase, shape (R,)."""
@@ -112,7 +125,9 @@ class PhaseStack:
         if clock_ratio is not None:
             follows = np.array([name not in unscaled for name in self.resources])
             terms = np.where(follows[:, None, None], terms / clock_ratio, terms)
-        total: Floats = ((self.fixed_s + combine(list(terms), self.overlap)) * self.weights).sum(axis=0)
+        total: Floats = sum_rows(
+            (self.fixed_s + combine(list(terms), self.overlap)) * self.weights
+        )
         return total
 
 
@@ -124,6 +139,8 @@ class StageCosts:
     """What was costed."""
     kinds: tuple[KindCosts, ...]
     """By kind; kinds without rows are left out."""
+    segments: Mapping[Phase, SegmentCosts] = field(default_factory=dict)
+    """What the back-end costs as a whole: the time of a pass replaces the sum over the rows."""
 
     @property
     def fits(self) -> npt.NDArray[np.bool_]:
@@ -140,6 +157,8 @@ class StageCosts:
 
     def stack(self, phase: Phase) -> "PhaseStack":
         """Return the rows of a phase, of all kinds, as one block."""
+        if phase in self.segments:
+            return self._segment_stack(phase)
         names = stacked_names(*(dict.fromkeys(entry.times.resources) for entry in self.kinds))
         designs = self.given.machine.length
         masks = [entry.in_phase(phase) for entry in self.kinds]
@@ -158,6 +177,18 @@ class StageCosts:
             overlap=self.given.machine.overhead.overlap,
         )  # fmt: skip
 
+    def _segment_stack(self, phase: Phase) -> "PhaseStack":
+        """Return a phase costed as a whole: one row, each design's pass on its bottleneck."""
+        segment = self.segments[phase]
+        names = tuple(dict.fromkeys(segment.bottleneck))
+        at = np.array([names.index(name) for name in segment.bottleneck])
+        terms = np.where(at == np.arange(len(names))[:, None], segment.pass_s, 0.0)
+        passes = 1.0 if phase is Phase.PREFILL else float(self.given.table.output_tokens - 1)
+        return PhaseStack(
+            resources=names, terms_s=terms[:, None, :], fixed_s=np.zeros((1, len(at))),
+            weights=np.array([[passes]]), overlap=None,
+        )  # fmt: skip
+
     def phase_energy(self, phase: Phase) -> dict[str, Floats | None]:
         """Return the dynamic energy of a phase by component in joules, shape (N,) each."""
         result: dict[str, Floats | None] = {}
@@ -167,7 +198,7 @@ class StageCosts:
                 if joules is None or (name in result and result[name] is None):
                     result[name] = None
                     continue
-                part = (joules[mask] * entry.weights[mask]).sum(axis=0)
+                part = sum_rows(joules[mask] * entry.weights[mask])
                 previous = result.get(name)
                 result[name] = part if previous is None else previous + part
         return result
@@ -176,29 +207,86 @@ class StageCosts:
 def cost_stage(given: StageInput) -> StageCosts:
     """Cost every row of the operator table on the stage's machines.
 
-    A back-end's `cost_rows` goes first; the engine costs what it leaves.
+    A back-end's `cost_segment` goes first, then its `cost_rows`; the engine costs what they leave.
 
     Raises:
         CostError: A cost is not a finite, non-negative number.
+        PluginError: A back-end's costs have the wrong shape.
     """
-    kinds = []
+    if not overrides(given.backend, "cost_segment"):
+        return StageCosts(
+            given=given, kinds=tuple(_cost_kind(given, request) for request in _requests(given))
+        )
+    kinds: list[KindCosts] = []
+    segments: dict[Phase, SegmentCosts] = {}
+    for phase in (Phase.PREFILL, Phase.DECODE):
+        requests = tuple(_requests(given, phase))
+        segment = None
+        if requests:
+            segment = ask_segment(given.backend, SegmentRequest(phase=phase, requests=requests))
+        if segment is None:
+            kinds += [_cost_kind(given, request) for request in requests]
+            continue
+        _check_pass(given, requests[0], segment)
+        segments[phase] = segment
+        kinds += [
+            _kind_costs(given, request, costs)
+            for request, costs in zip(requests, segment.rows, strict=True)
+        ]
+    return StageCosts(given=given, kinds=tuple(kinds), segments=segments)
+
+
+def select_rows(rows: R, kept: npt.NDArray[np.intp]) -> R:
+    """Return some rows of a table; every column has one entry per row."""
+    changes: dict[str, Any] = {}
+    for column in fields(rows):
+        values = getattr(rows, column.name)
+        if isinstance(values, np.ndarray):
+            changes[column.name] = values[kept]
+        elif isinstance(values, tuple):
+            changes[column.name] = tuple(values[index] for index in kept)
+    return replace(rows, **changes)
+
+
+def _requests(given: StageInput, phase: Phase | None = None) -> Iterator[RowRequest]:
+    """Yield the requests of all kinds that have rows, of one phase or of both."""
     for kind in KINDS:
         rows: AnyRows = given.table.rows_of(kind)
-        if not rows.names:
-            continue
-        request = _request(given, kind, rows)
-        costs = given.backend.cost_rows(request) or cost_rows(request)
-        _add_starts(given, kind, rows, costs, request)
-        check_costs(request, costs)
-        times = row_times(costs, overlap=given.machine.overhead.overlap)
-        kinds.append(
-            KindCosts(
-                kind=kind, rows=rows, costs=costs, times=times,
-                weights=rows.executions[:, None], is_decode=rows.is_decode,
-                ideal_s=_ideal_seconds(request), compulsory_bytes=_compulsory_bytes(request),
-            )
+        if phase is not None and rows.names:
+            rows = select_rows(rows, np.flatnonzero(rows.is_decode == (phase is Phase.DECODE)))
+        if rows.names:
+            yield _request(given, kind, rows)
+
+
+def _cost_kind(given: StageInput, request: RowRequest) -> KindCosts:
+    costs = ask_rows(given.backend, request)
+    started = replace(costs, fixed_s=costs.fixed_s + _starts(given, request))
+    return _kind_costs(given, request, started)
+
+
+def _kind_costs(given: StageInput, request: RowRequest, costs: RowCosts) -> KindCosts:
+    check_costs(request, costs)
+    rows = request.rows
+    per_mac = _seconds_per_mac(request)
+    useful = np.array([given.useful.get(name, 1.0) for name in rows.names])[:, None]
+    ideal = _own_macs(request) * per_mac
+    return KindCosts(
+        kind=request.kind, rows=rows, costs=costs,
+        times=row_times(costs, overlap=given.machine.overhead.overlap),
+        weights=rows.executions[:, None], is_decode=rows.is_decode, ideal_s=ideal * useful,
+        replicated_s=ideal * (1.0 - useful), executed_s=costs.executed_macs * per_mac,
+        compulsory_bytes=_compulsory_bytes(request),
+    )  # fmt: skip
+
+
+def _check_pass(given: StageInput, request: RowRequest, segment: SegmentCosts) -> None:
+    good = np.isfinite(segment.pass_s) & (segment.pass_s > 0)
+    if not good.all():
+        design = int(np.argmin(good))
+        raise CostError(
+            figure="pass_s", operator=f"{request.rows.names[0]} and what follows",
+            machine=f"{given.machine.name}, design {design}", value=float(segment.pass_s[design]),
         )  # fmt: skip
-    return StageCosts(given=given, kinds=tuple(kinds))
 
 
 def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest:
@@ -211,56 +299,68 @@ def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest
     )  # fmt: skip
 
 
-def _add_starts(
-    given: StageInput, kind: OperatorKind, rows: AnyRows, costs: RowCosts, request: RowRequest
-) -> None:
-    """Add the start of every operator that is launched on its own."""
-    overhead = given.machine.overhead
+def _starts(given: StageInput, request: RowRequest) -> Floats:
+    """Return the start of every operator that is launched on its own, shape (R, N)."""
+    overhead, rows = given.machine.overhead, request.rows
     start = overhead.barrier_s + given.runtime.launch_s
     if given.runtime.hardware_start:
         start = start + overhead.operator_start_s
     launched = np.ones((len(rows.names), 1))
-    if kind is OperatorKind.VECTOR and isinstance(rows, VectorTable):
+    if isinstance(rows, VectorTable):
         launched = np.where(is_fused(request, rows), 0.0, 1.0)[:, None]
-    costs.fixed_s[...] += launched * start
+    result: Floats = launched * start
+    return result
 
 
-def _ideal_seconds(request: RowRequest) -> Floats:
-    """Return the time of the useful work of GEMM and attention rows at the peak they run at.
+def _own_macs(request: RowRequest) -> Floats:
+    """Return the multiply-accumulates of one execution without padding or masked blocks, (R, N)."""
+    rows = request.rows
+    if isinstance(rows, GemmTable):
+        visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
+        macs = rows.rows * visits * rows.k * rows.n
+    elif isinstance(rows, AttentionTable):
+        macs = rows.heads * rows.pairs * (rows.head_dim + rows.value_dim)
+    else:
+        return np.zeros(request.sequences.shape)
+    result: Floats = macs[:, None] * request.sequences
+    return result
 
-    Returns:
-        Seconds for one execution, shape (R, N) (DEFINITIONS.md, MFU: ideal time); zero for rows of
-        other kinds.
+
+def _seconds_per_mac(request: RowRequest) -> Floats:
+    """Return 1 / the dense peak of the format that each row runs in (DEFINITIONS.md, MFU), (R, N).
+
+    Zero for rows that multiply nothing, or that no engine can run.
     """
     rows = request.rows
     result = np.zeros(request.sequences.shape)
     if isinstance(rows, GemmTable):
-        visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
-        macs = rows.rows * visits * rows.k * rows.n
         pairs = list(zip(rows.a_formats, rows.b_formats, strict=True))
     elif isinstance(rows, AttentionTable):
-        macs = rows.heads * rows.pairs * (rows.head_dim + rows.value_dim)
         pairs = list(zip(rows.query_formats, rows.kv_formats, strict=True))
     else:
         return result
     for pair in dict.fromkeys(pairs):
         product = resolve(request.machine, *pair)
         if product is not None:
-            picked = np.array([index for index, other in enumerate(pairs) if other == pair])
-            result[picked] = macs[picked, None] * request.sequences[picked] / product.peak_macs_per_s
+            result[[other == pair for other in pairs]] = 1.0 / product.peak_macs_per_s
     return result
 
 
 def _compulsory_bytes(request: RowRequest) -> Floats:
-    """Return the bytes of weights (visited experts once) and of keys and values, shape (R, N)."""
+    """Return the bytes of weights (visited experts once) and of keys and values, shape (R, N).
+
+    What lives on chip for good is not fetched from memory.
+    """
     rows, sequences = request.rows, request.sequences
     if isinstance(rows, GemmTable):
         tokens = rows.rows[:, None] * sequences
         experts, visits = rows.experts[:, None], rows.experts_per_token[:, None]
         share = np.minimum(visits / np.maximum(experts, 1.0), 1.0)
         visited = np.where(experts == 0, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
-        return (rows.k * rows.n * bits_to_bytes(rows.b_formats))[:, None] * visited
+        fetched = 1.0 if request.resident_weights is None else ~request.resident_weights
+        return (rows.k * rows.n * bits_to_bytes(rows.b_formats))[:, None] * visited * fetched
     if isinstance(rows, AttentionTable):
         words = rows.kv_heads * rows.keys * (rows.head_dim + rows.value_dim)
-        return (words * bits_to_bytes(rows.kv_formats))[:, None] * sequences
+        fetched = 1.0 if request.resident_kv is None else ~request.resident_kv
+        return (words * bits_to_bytes(rows.kv_formats))[:, None] * sequences * fetched
     return np.zeros(sequences.shape)

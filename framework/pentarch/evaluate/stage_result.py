@@ -27,11 +27,19 @@ class StageResult:
 
 
 def run_stage(
-    costs: StageCosts, memory: MemoryUse, *, devices: float, copies: float = 1.0
+    costs: StageCosts, memory: MemoryUse, *, devices: float, copies: float = 1.0, is_first: bool = True
 ) -> StageResult:
-    """Cap the phases of a costed stage."""
+    """Cap the phases of a costed stage.
+
+    Args:
+        costs: Its rows.
+        memory: What its devices hold.
+        devices: Devices of one copy.
+        copies: Equal copies in sequence.
+        is_first: Whether a forward pass begins here: its fixed time is counted once.
+    """
     machine, runtime = costs.given.machine, costs.given.runtime
-    step = machine.overhead.step_s + runtime.step_s
+    step = (machine.overhead.step_s + runtime.step_s) * (1.0 if is_first else 0.0)
     steps = {Phase.PREFILL: 1.0, Phase.DECODE: float(costs.given.table.output_tokens - 1)}
     phases = {
         phase: cap_phase(costs.stack(phase), costs.phase_energy(phase), machine, step * steps[phase])

@@ -262,3 +262,22 @@ def columns(model: type[P], length: int, **fields: Any) -> Columns[P]:
                 for key, entry in value.items()
             }
     return Columns(model=model, length=length, numbers=numbers, groups=groups, structure=structure)
+
+
+def sum_rows(rows: "npt.ArrayLike") -> Floats:
+    """Return the sum over the first axis, added in order whatever the number of designs.
+
+    `numpy.sum` groups its terms by the memory layout: a batch of one would differ from a larger one
+    in the last bit.
+
+    Args:
+        rows: Shape (R, N), or a sequence of R arrays of shape (N,); R may be 0 for an array.
+
+    Returns:
+        Shape (N,).
+    """
+    array = np.asarray(rows, dtype=np.float64)
+    if not len(array):
+        return np.zeros(array.shape[1:])
+    total: Floats = np.add.accumulate(array, axis=0)[-1]
+    return total

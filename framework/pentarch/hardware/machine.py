@@ -8,6 +8,7 @@ batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,8 @@ class MachineStructure:
     """What designs of one batch have in common besides their numbers; hashable."""
 
     parts: tuple[tuple[str, tuple[tuple[str, object], ...]], ...]
-    """(part name, its structural fields) in the order of the machine."""
+    """(part name, its structural fields and the names of its known numbers) in the order of the
+    machine."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,13 +123,8 @@ class MachineTable:
 
     @property
     def structure(self) -> MachineStructure:
-        """What is not a number."""
-        return MachineStructure(
-            tuple(
-                (path, tuple((key, _hashable(value)) for key, value in part.structure.items()))
-                for path, part in self.parts()
-            )
-        )
+        """What is not a number, and which numbers are known."""
+        return MachineStructure(tuple((path, _structure(part)) for path, part in self.parts()))
 
     def check(self) -> None:
         """Raise a `FieldError` when a number is not finite or out of bounds, or names clash."""
@@ -139,10 +136,13 @@ class MachineTable:
                 )  # fmt: skip
             part.check(f"machine {self.name} ({self.backend}), {path}")
         level_names = [level.name for level in self.levels]
-        if len(set(level_names)) != len(level_names):
+        names = [part.name for group in (self.levels, self.engines, self.links) for part in group]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:  # times and energies go by these names
             raise FieldError(
-                where=f"machine {self.name}", path="levels", problem=f"names repeat: {level_names}",
-                expected="a name of its own for every level",
+                where=f"machine {self.name}", path="levels, engines, links",
+                problem=f"names repeat: {', '.join(repeated)}",
+                expected="a name of its own for every level, engine and link",
             )  # fmt: skip
         for engine in self.engines:
             if engine.feeds_from not in level_names:
@@ -176,6 +176,13 @@ class MachineTable:
     def level_index(self, name: str) -> int:
         """Return the position of a level, outermost 0."""
         return [level.name for level in self.levels].index(name)
+
+
+def _structure(part: Columns[Any]) -> tuple[tuple[str, object], ...]:
+    plain = tuple((key, _hashable(value)) for key, value in part.structure.items())
+    known = tuple((key, "number") for key in part.numbers)
+    groups = tuple((key, tuple(sorted(group))) for key, group in part.groups.items())
+    return plain + known + groups
 
 
 def _hashable(value: object) -> object:

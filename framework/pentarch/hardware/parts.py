@@ -6,7 +6,7 @@ Rates and sizes are those of the hardware; what the software stack adds is in `r
 
 from enum import StrEnum
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_serializer
 
 from pentarch.model import Model
 
@@ -79,6 +79,10 @@ class Level(Model):
     """Energy of writing one byte; `None` when no source states it."""
     static_w: NonNegativeFloat = 0.0
     """Power that does not depend on traffic (refresh, leakage), all instances together."""
+
+    @field_serializer("holds")
+    def _in_order(self, holds: frozenset[str]) -> list[str]:
+        return sorted(holds)
 
 
 class EngineKind(StrEnum):

@@ -6,7 +6,7 @@ is a property of hardware and nothing in a machine is a habit of software.
 
 from enum import StrEnum
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_serializer
 
 from pentarch.hardware.machine import Provenance
 from pentarch.model import Model
@@ -52,3 +52,7 @@ class Runtime(Model):
     """Software time of starting one collective, on top of the link's own."""
     sources: dict[str, Provenance] = {}
     """Source and grade by field; the entry `"*"` covers the others."""
+
+    @field_serializer("fused_functions")
+    def _in_order(self, functions: frozenset[str] | None) -> list[str] | None:
+        return None if functions is None else sorted(functions)

@@ -59,6 +59,8 @@ class View(Generic[D]):
             self._columns[name] = column
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pickle and copy look for hooks before there is a template
+            raise AttributeError(name)
         cached = self._columns.get(name)
         if cached is not None:
             return cached

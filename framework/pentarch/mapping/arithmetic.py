@@ -46,12 +46,13 @@ _FLOATS = ("fp8", "bf16", "tf32", "fp32")
 """Floats that a product of a float and an integer may run in, narrowest first."""
 
 
-def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str, bool]:
-    """Return the compute format that a product asks for, and whether an operand is converted.
+def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str | None, bool]:
+    """Return the compute format that a product asks for, and whether the second is converted.
 
     Storage-only formats run in the format of the other operand (DEFINITIONS.md, peak: 4-bit weights
     with 16-bit activations run and are rated at the 16-bit peak); of two floats or two integers the
-    wider one decides; a float and an integer run in the narrowest float that holds both exactly.
+    wider one decides; a float and an integer run in the narrowest float that holds both exactly,
+    `None` where there is none.
     """
     if second.native_only_as_weights:
         return first.compute, True
@@ -61,7 +62,8 @@ def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str, bool]
         wider = first if first.element_bits >= second.element_bits else second
         return wider.compute, wider is first
     needed = max(first.mantissa_bits, second.mantissa_bits)
-    return next(name for name in _FLOATS if number_format(name).mantissa_bits >= needed), True
+    fitting = (name for name in _FLOATS if number_format(name).mantissa_bits >= needed)
+    return next(fitting, None), True
 
 
 def resolve(machine: MachineTable, a_format: str, b_format: str) -> Product | None:
@@ -78,6 +80,8 @@ def resolve(machine: MachineTable, a_format: str, b_format: str) -> Product | No
     """
     first, second = number_format(a_format), number_format(b_format)
     wanted, dequantized = wanted_format(first, second)
+    if wanted is None:
+        return None
     offers: list[tuple[tuple[float, float], Columns[Engine], str]] = []
     target = number_format(wanted)
     for engine in machine.engines:

@@ -11,8 +11,9 @@ SPLITS = (1, 2, 4, 8, 16, 32)
 
 
 def array_seconds(
-    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats
-) -> tuple[Floats, Floats]:
+    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats,
+    spill_s: Floats | None = None,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Return the compute time of GEMMs on a device's arrays and the split that gives it.
 
     Output-stationary: a unit computes rows x columns of C at a time, k streams through, either
@@ -28,6 +29,8 @@ def array_seconds(
         k: Inner dimension, shape (R, 1).
         n: Output features, shape (R, 1).
         instances: Equal GEMMs, shape (R, N).
+        spill_s: Time in which the partial sums of one further part of k cross the buffer, shape
+            (R, N): a split must save more than that. `None` means no time.
 
     Returns:
         Seconds (R, N) and the ways in which k is cut (R, N). Partial sums of a split cross the
@@ -35,7 +38,9 @@ def array_seconds(
     """
     stationary = product.engine.stationary
     if stationary is Stationary.OUTPUT:
-        cycles, split = _output_stationary(product, m=m, k=k, n=n, instances=instances)
+        cycles, split = _output_stationary(
+            product, m=m, k=k, n=n, instances=instances, spill_s=spill_s
+        )
     elif stationary is Stationary.WEIGHT:
         cycles = _weight_stationary(product, m=m, k=k, n=n, instances=instances)
         split = np.ones_like(cycles)
@@ -43,33 +48,28 @@ def array_seconds(
         engine = product.engine
         rows = np.ceil(m / engine.min_rows) * engine.min_rows
         cycles = rows * k * n * instances / (product.unit_macs_per_cycle * engine.units)
-        cycles = cycles + engine.tile_start_cycles
+        cycles = cycles + engine.tile_start_cycles + engine.fill_cycles
         split = np.ones_like(cycles)
     return cycles / (product.engine.clock_hz * product.engine.issue_efficiency), split
 
 
 def _output_stationary(
-    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats
+    product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats, spill_s: Floats | None
 ) -> tuple[Floats, Floats]:
     engine = product.engine
     upright = np.ceil(m / engine.rows) * np.ceil(n / engine.columns)
     turned = np.ceil(n / engine.rows) * np.ceil(m / engine.columns)
     tiles = np.minimum(upright, turned) * instances
     cycles_per_k = engine.rows * engine.columns / product.unit_macs_per_cycle
-    best: Floats | None = None
-    chosen: Floats | None = None
-    for split in SPLITS:
-        waves = np.ceil(tiles * split / engine.units)
-        depth = np.ceil(k / split)
-        cycles = waves * (depth * cycles_per_k + engine.tile_start_cycles) + engine.fill_cycles
-        if best is None or chosen is None:
-            best, chosen = cycles, np.ones_like(cycles)
-        else:
-            better = cycles < best
-            best, chosen = np.where(better, cycles, best), np.where(better, split, chosen)
-    if best is None or chosen is None:
-        raise ValueError("no split to choose from")
-    return best, chosen
+    per_part = 0.0 if spill_s is None else spill_s * engine.clock_hz * engine.issue_efficiency
+    splits = np.array(SPLITS, dtype=np.float64)[:, None, None]
+    waves = np.ceil(tiles * splits / engine.units)
+    depth = np.ceil(k / splits)
+    cycles = waves * (depth * cycles_per_k + engine.tile_start_cycles) + engine.fill_cycles
+    # The first of equals wins: the smaller split.
+    chosen = np.argmin(cycles + (splits - 1.0) * per_part, axis=0)
+    best: Floats = np.take_along_axis(cycles, chosen[None], axis=0)[0]
+    return best, splits[chosen, 0, 0]
 
 
 def _weight_stationary(

@@ -3,19 +3,24 @@
 S bytes, p participants, latency a per hop, bandwidth B per direction and device:
 
     ring all-reduce             2 (p-1)/p S/B + 2 (p-1) a      Thakur et al. 2005, sec. 4.5
-    recursive doubling          log2(p) (S/B + a)              Thakur et al. 2005, sec. 4.5
+    recursive doubling          log2(p) (S/B + a)              Thakur et al. 2005, sec. 4.5; unless p is
+                                a power of two, two rounds more than for the next lower one
     in-network all-reduce       S/B + 2 a                      each device sends and receives S once
     ring all-gather, reduce-scatter   (p-1)/p S/B + (p-1) a    Thakur et al. 2005, sec. 4.1, 4.2
-    pairwise all-to-all         (p-1)/p S/B + (p-1) a on a ring, + a on a switch
+    pairwise all-to-all         (p-1)/p S/B + a on a switch; floor(p^2/4)/p S/B + (p-1) a elsewhere,
+                                as devices pass on what goes past them: on a ring, each block of
+                                S/p makes min(i, p-i) hops
     send                        S/B + a
 
 The cheapest form that the topology allows is taken. On a switch every device reaches every other
 in one hop of the same latency; the latency of a ring step is one hop as well.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
@@ -29,7 +34,7 @@ class CollectiveCost:
     seconds: Floats
     """Time from the first device's start to the last one's end."""
     sent_bytes: Floats
-    """Bytes that one device sends."""
+    """Bytes that one device sends, those that it passes on included."""
 
 
 def collective_cost(
@@ -58,9 +63,11 @@ def collective_cost(
     elif function in ("all_gather", "reduce_scatter"):
         steps = 1.0 if link.topology is Topology.SWITCH else degree - 1
         seconds, sent = share * transfer + steps * hop, share * size_bytes
+    elif link.topology is Topology.SWITCH:
+        seconds, sent = share * transfer + hop, share * size_bytes
     else:
-        steps = 1.0 if link.topology is Topology.SWITCH else degree - 1
-        seconds, sent = share * transfer + steps * hop, share * size_bytes
+        hops = np.floor(degree**2 / 4) / degree
+        seconds, sent = hops * transfer + (degree - 1) * hop, hops * size_bytes
     return CollectiveCost(
         seconds=np.where(size_bytes > 0, seconds + link.message_overhead_s, 0.0), sent_bytes=sent
     )
@@ -73,7 +80,8 @@ def _all_reduce(
     ring = 2 * share * transfer + 2 * (degree - 1) * hop
     seconds, sent = ring, 2 * share * size_bytes
     if link.topology is Topology.SWITCH:
-        rounds = float(np.ceil(np.log2(degree)))
+        rounds = float(np.floor(np.log2(degree)))
+        rounds += 0.0 if 2.0**rounds == degree else 2.0
         doubling = rounds * (transfer + hop)
         sent = np.where(doubling < seconds, rounds * size_bytes, sent)
         seconds = np.minimum(doubling, seconds)
@@ -84,14 +92,19 @@ def _all_reduce(
     return seconds, sent
 
 
-def link_for(machine: MachineTable, degree: float) -> Columns[Link] | None:
-    """Return the innermost link that joins `degree` devices, or `None`.
+def links_for(
+    machine: MachineTable, degree: float
+) -> Iterator[tuple[Columns[Link], npt.NDArray[np.bool_]]]:
+    """Yield each link that is the innermost one to join `degree` devices, and for which designs.
 
-    Links are listed from the innermost; each joins `degree` groups of the one before it.
+    Links are listed from the innermost; each joins `degree` groups of the one before it. The masks
+    have the shape (N,); a design that no mask holds has no link that reaches so far.
     """
-    reach = 1.0
+    reach = np.ones(machine.length)
+    before = np.zeros(machine.length, dtype=np.bool_)
     for link in machine.links:
-        reach *= float(link.degree[0])
-        if reach >= degree:
-            return link
-    return None
+        reach = reach * link.degree
+        joins = reach >= degree
+        if (joins & ~before).any():
+            yield link, joins & ~before
+        before = joins

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pentarch.errors import InputError
 from pentarch.graph.table import AttentionTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Buffering, Level, Management
+from pentarch.hardware.parts import Buffering, Level, Management, Stationary
 from pentarch.hardware.runtime import AttentionKernel
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.assemble import RowLedger
@@ -108,8 +109,7 @@ def _add_rows(
     table = request.rows
     if not isinstance(table, AttentionTable):
         raise TypeError(f"attention rows expected, got {type(table).__name__}")
-    inner = request.machine.level_index(product.engine.feeds_from)
-    buffers = request.machine.levels[1 : inner + 1]
+    buffers = _buffers(request.machine, product)
     share = _window_share(table, picked, rows)
     variant = _choose(request, product, rows, buffers, share)
     macs = variant.scores * (rows.head_dim + rows.value_dim)[:, None]
@@ -122,17 +122,44 @@ def _add_rows(
     memory = request.machine.levels[0]
     ledger.add_traffic(picked, memory, variant.memory_read - kept, variant.memory_write)
     streamed = macs * _streamed_bytes_per_mac(product, rows)
-    if buffers:
-        first = buffers[0]
-        alone = len(buffers) == 1 and first.management is Management.SOFTWARE
-        read = variant.buffer_read if not alone else streamed + variant.memory_read
-        ledger.add_traffic(picked, first, read, variant.buffer_write)
-    for level in buffers[1:]:
+    first, behind = buffers[0], buffers[1:]
+    filled, drained = variant.buffer_read, variant.buffer_write
+    if first.management is Management.CACHE:
+        ledger.add_traffic(picked, first, filled, drained)
+        # Fills and write-backs cost the cache energy; their time is the memory's.
+        ledger.add_traffic(
+            picked, first, variant.memory_write, variant.memory_read - kept, timed=False
+        )
+    else:
+        own_read, own_write = (0.0, 0.0) if behind else (streamed, variant.memory_write)
+        ledger.add_traffic(picked, first, filled + own_read, drained + own_write - kept)
+        filled, drained = filled - variant.memory_write, drained - variant.memory_read
+    for level in behind:
         timed = level.management is Management.SOFTWARE and product.engine.tile_menu is None
-        ledger.add_traffic(picked, level, streamed, variant.memory_write, timed=timed)
+        ledger.add_traffic(
+            picked, level, streamed + drained, variant.memory_write + filled, timed=timed
+        )
     ledger.restrict(picked, variant.fits, "no on-chip buffer holds one row of attention")
     ledger.add_detail(picked, "fused", variant.is_fused.astype(np.float64))
     ledger.add_detail(picked, "row_block", variant.row_block)
+
+
+def _buffers(machine: MachineTable, product: Product) -> tuple[Columns[Level], ...]:
+    """Return the levels between memory and engine, or raise where there is no mapper for them."""
+    inner = machine.level_index(product.engine.feeds_from)
+    buffers = machine.levels[1 : inner + 1]
+    kinds = tuple(level.management for level in buffers)
+    is_scratchpad = kinds in ((Management.SOFTWARE,), (Management.SOFTWARE,) * 2)
+    if not is_scratchpad and kinds[:1] != (Management.CACHE,):
+        order = " -> ".join(
+            f"{level.name} ({level.management})" for level in machine.levels[: inner + 1]
+        )
+        raise InputError(
+            f"Machine {machine.name} ({machine.backend}): no attention mapper for the levels {order}. "
+            "Expected one or two software-managed buffers, or a cache. A back-end can cost attention "
+            "rows itself with `cost_rows`."
+        )
+    return buffers
 
 
 def _streamed_bytes_per_mac(product: Product, rows: AttentionRows) -> Floats:
@@ -176,7 +203,8 @@ def _matrix_seconds(product: Product, rows: AttentionRows, variant: Variant) -> 
     cannot fill, and the last wave of blocks to all units.
     """
     engine = product.engine
-    height = np.minimum(engine.rows, engine.columns) if engine.tile_menu is None else engine.min_rows
+    has_array = engine.tile_menu is None and engine.stationary is not Stationary.NONE
+    height = np.minimum(engine.rows, engine.columns) if has_array else engine.min_rows
     query_rows = (rows.group * rows.positions)[:, None]
     block = np.minimum(np.maximum(variant.row_block, 1.0), query_rows)
     padded = np.ceil(block / height) * height / block
@@ -200,7 +228,7 @@ def _choose(
     fused = _fused(request, rows, buffers, share)
     if wanted is AttentionKernel.FUSED:
         return fused
-    unfused = _unfused(rows, fused, share)
+    unfused = _unfused(rows, fused, share, buffers)
     if wanted is AttentionKernel.UNFUSED:
         return unfused
     memory = level_bandwidth(request.machine.levels[0])
@@ -232,18 +260,23 @@ def _fused(
         rows, room, double=outer.buffering is Buffering.DOUBLE,
         register_bytes=buffers[1].size_bytes * buffers[1].usable if len(buffers) > 1 else None,
     )  # fmt: skip
-    return _variant(
-        traffic, share,
-        buffer_read=traffic.memory_write_bytes if traffic.sram_read_bytes is None else traffic.sram_read_bytes,
-        buffer_write=traffic.memory_read_bytes if traffic.sram_write_bytes is None else traffic.sram_write_bytes,
-    )  # fmt: skip
+    queries = traffic.memory_read_bytes - traffic.memory_kv_bytes
+    if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
+        read, write = traffic.memory_write_bytes, queries + traffic.memory_kv_bytes * share
+    else:  # a window takes nothing off queries and outputs
+        whole = queries + traffic.memory_write_bytes
+        read = whole + (traffic.sram_read_bytes - whole) * share
+        write = whole + (traffic.sram_write_bytes - whole) * share
+    return _variant(traffic, share, buffer_read=read, buffer_write=write)
 
 
 def _fused_through_cache(
     request: RowRequest, rows: AttentionRows, buffers: tuple[Columns[Level], ...], share: Floats
 ) -> Variant:
-    """Blocks live in the units' own buffers; the cache serves the re-reads of keys and values
-    while those of the heads in flight fit it."""
+    """Blocks live in the units' own buffers.
+
+    The cache serves the re-reads of keys and values while those of the heads in flight fit it.
+    """
     cache, unit = buffers[0], buffers[-1]
     traffic = map_attention(
         rows, unit.size_bytes * unit.usable, double=unit.buffering is Buffering.DOUBLE
@@ -254,10 +287,11 @@ def _fused_through_cache(
     in_flight = np.minimum(rows.kv_heads, np.maximum(unit.instances / passes, 1.0))
     kept = in_flight * rows.kv_length[:, None] * words <= cache.instances * cache.size_bytes * cache.usable
     kv = np.where(kept, np.minimum(once, traffic.memory_kv_bytes), traffic.memory_kv_bytes)
-    variant = _variant(
-        traffic, share, buffer_read=traffic.memory_read_bytes, buffer_write=traffic.memory_write_bytes
-    )
     queries = traffic.memory_read_bytes - traffic.memory_kv_bytes
+    variant = _variant(
+        traffic, share, buffer_read=queries + traffic.memory_kv_bytes * share,
+        buffer_write=traffic.memory_write_bytes,
+    )  # fmt: skip
     return Variant(
         memory_read=queries + kv * share, memory_write=variant.memory_write, memory_kv=kv * share,
         buffer_read=variant.buffer_read, buffer_write=variant.buffer_write, scores=variant.scores,
@@ -272,21 +306,33 @@ def _variant(
     return Variant(
         memory_read=traffic.memory_read_bytes - traffic.memory_kv_bytes + kv,
         memory_write=traffic.memory_write_bytes, memory_kv=kv,
-        buffer_read=buffer_read * share, buffer_write=buffer_write * share,
+        buffer_read=buffer_read, buffer_write=buffer_write,
         scores=traffic.executed_scores * share, row_block=traffic.row_block, fits=traffic.fits,
         is_fused=np.ones(traffic.fits.shape, dtype=np.bool_),
     )  # fmt: skip
 
 
-def _unfused(rows: AttentionRows, fused: Variant, share: Floats) -> Variant:
-    """Scores are written to memory and read back once, as probabilities in the queries' format."""
+def _unfused(
+    rows: AttentionRows, fused: Variant, share: Floats, buffers: tuple[Columns[Level], ...]
+) -> Variant:
+    """Scores are written to memory and read back once, as probabilities in the queries' format.
+
+    Two GEMMs in tiles: rows are shared among units as keys are.
+    """
     read, write = unfused_attention_bytes(rows, rows.q_bytes)
     once = rows.kv_heads * (rows.kv_length * (rows.head_dim + rows.value_dim) * rows.kv_bytes)[:, None]
     spilled = (write - fused.memory_write) * (1.0 - share)
     kv = once * share
     read, write = read - once + kv - spilled, write - spilled
+    # A scratchpad is written by memory and read by it, too; one without a buffer behind it has its
+    # traffic with the arrays added where they are known.
+    buffer_read, buffer_write = read, write
+    if buffers[0].management is Management.SOFTWARE:
+        alone = len(buffers) == 1
+        buffer_read, buffer_write = (write, read) if alone else (read + write, read + write)
+    block = np.minimum(rows.group * rows.positions, KEY_TILE)[:, None]
     return Variant(
-        memory_read=read, memory_write=write, memory_kv=kv, buffer_read=read, buffer_write=write,
-        scores=fused.scores, row_block=np.broadcast_to((rows.group * rows.positions)[:, None], read.shape),
+        memory_read=read, memory_write=write, memory_kv=kv, buffer_read=buffer_read,
+        buffer_write=buffer_write, scores=fused.scores, row_block=np.broadcast_to(block, read.shape),
         fits=np.ones(read.shape, dtype=np.bool_), is_fused=np.zeros(read.shape, dtype=np.bool_),
     )  # fmt: skip

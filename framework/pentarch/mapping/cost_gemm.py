@@ -9,7 +9,7 @@ from pentarch.errors import InputError
 from pentarch.graph.table import GemmTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Buffering, Level, Management
+from pentarch.hardware.parts import Buffering, Level, Management, Stationary
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.arrays import array_seconds
 from pentarch.mapping.assemble import RowLedger
@@ -138,28 +138,35 @@ def _add_optimum(
     ledger: RowLedger, request: RowRequest, product: Product, shape: GemmShape,
     buffers: tuple[Columns[Level], ...],
 ) -> None:  # fmt: skip
+    memory, outer = request.machine.levels[0], buffers[0]
     k, n = shape.column("k"), shape.column("n")
-    seconds, split = array_seconds(product, m=shape.m, k=k, n=n, instances=shape.instances)
+    part_bytes = shape.m * n * number_format(shape.rows.spill_format).bytes * shape.instances
+    seconds, split = array_seconds(
+        product, m=shape.m, k=k, n=n, instances=shape.instances,
+        spill_s=2.0 * part_bytes / level_bandwidth(outer),
+    )  # fmt: skip
     ledger.add_compute(shape.picked, product.engine.name, seconds, None, energy_known=True)
     count = len(shape.picked)
-    spill_bytes = number_format(shape.rows.spill_format).bytes
     resident = request.resident_weights
     rows = GemmRows(
         m=np.ceil(shape.m), k=k[:, 0], n=n[:, 0], a_bytes=shape.word_bytes("a_formats"),
         b_bytes=shape.word_bytes("b_formats"), out_bytes=shape.word_bytes("out_formats"),
         accumulator_bytes=np.full(count, number_format(shape.rows.accumulator_format).bytes),
-        spill_bytes=np.full(count, spill_bytes),
+        spill_bytes=np.full(count, number_format(shape.rows.spill_format).bytes),
         b_resident=None if resident is None else np.broadcast_to(resident, shape.m.shape),
     )  # fmt: skip
-    memory, outer = request.machine.levels[0], buffers[0]
     outer_bytes = outer.instances * outer.size_bytes * outer.usable
     if request.reserved_bytes is not None:
         outer_bytes = np.maximum(outer_bytes - request.reserved_bytes, 0.0)
-    spilled = (split - 1.0) * shape.m * n * spill_bytes * shape.instances
+    spilled = (split - 1.0) * part_bytes
+    read, write = _streamed(shape, product)
     if len(buffers) == 1:
         traffic = map_gemms_one_level(rows, outer_bytes, outer.buffering is Buffering.DOUBLE)
-        inner_read, inner_write = _streamed(shape, product)
-        ledger.add_traffic(shape.picked, outer, inner_read + spilled, inner_write + spilled)
+        # What memory delivers is written here, and what it takes is read here.
+        ledger.add_traffic(
+            shape.picked, outer, read + spilled + traffic.memory_write_bytes * shape.instances,
+            write + spilled + traffic.memory_read_bytes * shape.instances,
+        )  # fmt: skip
     else:
         inner = buffers[1]
         traffic = map_gemms(
@@ -181,8 +188,11 @@ def _add_optimum(
             shape.picked, outer, traffic.sram_read_bytes * shape.instances + spilled,
             traffic.sram_write_bytes * shape.instances + spilled,
         )  # fmt: skip
-        inner_read, inner_write = _streamed(shape, product)
-        ledger.add_traffic(shape.picked, inner, inner_read, inner_write)
+        filled = (traffic.sram_read_bytes - traffic.memory_write_bytes) * shape.instances
+        drained = (traffic.sram_write_bytes - traffic.memory_read_bytes) * shape.instances
+        ledger.add_traffic(
+            shape.picked, inner, read + drained + spilled, write + filled + spilled
+        )
     ledger.restrict(shape.picked, traffic.fits, f"{outer.name} cannot hold the smallest tile")
     ledger.add_traffic(
         shape.picked, memory, traffic.memory_read_bytes * shape.instances,
@@ -193,17 +203,25 @@ def _add_optimum(
 def _streamed(shape: GemmShape, product: Product) -> tuple[Floats, Floats]:
     """Return the bytes that the arrays read from and write to the buffer that feeds them.
 
-    A word of A serves a row of `columns` products, a word of B a column of `rows`, and an
-    output-stationary array writes each sum once. Rows beyond m are not streamed.
+    A word of A is read once for every `columns` columns of B. An output-stationary array reads a
+    word of B once for every `rows` rows of A and writes each sum once; a weight-stationary one
+    reads B once, and its sums come back for every further `rows` rows of B.
     """
     engine = product.engine
-    height, width = np.minimum(engine.rows, np.ceil(shape.m)), engine.columns
-    read = shape.macs * (
-        shape.word_bytes("a_formats")[:, None] / width
-        + shape.word_bytes("b_formats")[:, None] / height
+    k, n = shape.column("k"), shape.column("n")
+    a_words = shape.m * k * np.ceil(n / engine.columns)
+    sums = shape.m * n
+    b_words, returned = k * n * np.ceil(shape.m / engine.rows), np.zeros_like(sums)
+    if engine.stationary is Stationary.WEIGHT:
+        held_bytes = number_format(shape.rows.accumulator_format).bytes
+        b_words, returned = k * n, (np.ceil(k / engine.rows) - 1.0) * sums * held_bytes
+    read = (
+        a_words * shape.word_bytes("a_formats")[:, None]
+        + b_words * shape.word_bytes("b_formats")[:, None]
+        + returned
     )
-    write = shape.m * shape.instances * shape.column("n") * shape.word_bytes("out_formats")[:, None]
-    return read, write
+    write = sums * shape.word_bytes("out_formats")[:, None] + returned
+    return read * shape.instances, write * shape.instances
 
 
 def _add_menu(
@@ -227,6 +245,11 @@ def _add_menu(
     )
     ledger.add_traffic(
         shape.picked, cache, choice.cache_read_bytes, choice.cache_write_bytes, requesters=units
+    )
+    # What memory delivers is written into the cache, and what it takes is read from it; that costs
+    # energy, and its time is the memory's.
+    ledger.add_traffic(
+        shape.picked, cache, choice.memory_write_bytes, choice.memory_read_bytes, timed=False
     )
     if len(buffers) > 1:
         fill = choice.cache_read_bytes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pentarch.graph.table import VectorTable
+from pentarch.graph.table import Flags, VectorTable
 from pentarch.hardware.columns import Floats
 from pentarch.mapping.assemble import RowLedger
 from pentarch.mapping.costs import RowCosts, RowRequest
@@ -45,9 +45,23 @@ def cost_vector(request: RowRequest) -> RowCosts:
     read = table.bytes_in[:, None] * sequences * moves + table.weight_bytes[:, None]
     # New keys and values reach memory even when a projection's epilogue writes them.
     write = table.bytes_out[:, None] * sequences * np.where(appends, 1.0, moves)
-    ledger.add_traffic(everything, request.machine.levels[0], read, write)
+    _add_moves(ledger, request, read, write, appends=appends)
     ledger.add_detail(everything, "fused", np.broadcast_to(1.0 - moves, ledger.shape))
     return ledger.costs()
+
+
+def _add_moves(
+    ledger: RowLedger, request: RowRequest, read: Floats, write: Floats, *, appends: Flags
+) -> None:
+    """Count traffic with memory; what is appended to a cache that lives on chip goes there."""
+    everything = np.arange(len(read), dtype=np.intp)
+    levels, resident = request.machine.levels, request.resident_kv
+    if resident is None or not resident.any() or not appends.any():
+        ledger.add_traffic(everything, levels[0], read, write)
+        return
+    kept = appends & resident
+    ledger.add_traffic(everything, levels[0], read, np.where(kept, 0.0, write))
+    ledger.add_traffic(everything, levels[1], np.zeros_like(read), np.where(kept, write, 0.0))
 
 
 def _add_work(ledger: RowLedger, request: RowRequest, table: VectorTable) -> None:

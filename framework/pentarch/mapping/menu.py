@@ -119,7 +119,7 @@ def _options(
     compute = waves * _tile_cycles(product, tiles, depth) / engine.clock_hz
     reads = across * shape.m * shape.k * shape.a_bytes + down * shape.k * shape.n * shape.b_bytes
     outputs = shape.m * shape.n * shape.out_bytes
-    partials = np.where(split > 1, split, 0.0) * shape.m * shape.n * shape.spill_bytes
+    partials = (split - 1.0) * shape.m * shape.n * shape.spill_bytes
     cache_read = (reads + partials) * shape.instances
     cache_write = (outputs + partials) * shape.instances
     memory_read = _memory_reads(shape, engine, cache, tiles, down=down, across=across)
@@ -128,6 +128,8 @@ def _options(
         np.maximum(compute, (cache_read + cache_write) / level_bandwidth(cache, requesters=active)),
         (memory_read + memory_write) / level_bandwidth(memory, requesters=active),
     )
+    # A part of k without a single k step is no part: its unit would draw bandwidth for nothing.
+    time = np.where(depth * (split - 1.0) < shape.k, time, np.inf)
     rereads = np.ceil(tiles.m / engine.rows)
     unit_read = count * depth * (tiles.m * shape.a_bytes + tiles.n * shape.b_bytes * rereads)
     return {

@@ -1,0 +1,108 @@
+"""The options that say at which operating point a design is evaluated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pentarch.catalog import Library
+    from pentarch.results import Evaluation
+    from pentarch.targets import Targets
+    from pentarch.workload.query import Precisions, Query
+
+WorkloadName = Annotated[
+    str, typer.Argument(metavar="WORKLOAD", help="Catalog name, or path of a config.json.")
+]
+Partitioner = Annotated[
+    str | None,
+    typer.Option(help="What cuts the graph.  [default: single for one device, tensor for several]"),
+]
+Degree = Annotated[
+    int | None, typer.Option(min=1, help="Degree of parallelism; by default the partitioner's.")
+]
+Prompt = Annotated[int, typer.Option(min=1, help="Prompt length in tokens.")]
+Output = Annotated[int, typer.Option(min=1, help="Generated tokens.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Queries in flight.")]
+Weights = Annotated[str | None, typer.Option(help="Format of the weights.  [default: fp8]")]
+Activations = Annotated[str | None, typer.Option(help="Format of the activations.  [default: fp8]")]
+Kv = Annotated[str | None, typer.Option(help="Format of the KV cache.  [default: fp8]")]
+RuntimeName = Annotated[str, typer.Option(help="Software stack: a name or the path of a file.")]
+TargetsFile = Annotated[
+    Path | None, typer.Option(help="YAML file with the thresholds that differ from the defaults.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 unless all five targets are met.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An operating point as the command line states it."""
+
+    partitioner: str | None
+    """Name of the partitioner, or `None` for the default."""
+    degree: int | None
+    """Degree asked for, or `None`."""
+    lengths: tuple[int, int, int]
+    """Prompt tokens, output tokens, queries in flight."""
+    formats: tuple[str | None, str | None, str | None]
+    """Formats of weights, activations and KV cache; `None` where the user named none."""
+    runtime: str
+    """Name or path of the runtime."""
+    targets: Path | None
+    """File of thresholds."""
+
+    def query(self) -> "Query":
+        """Return lengths and load."""
+        from pentarch.workload.query import Query
+
+        prompt, output, concurrency = self.lengths
+        return Query(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency)
+
+    def precisions(self) -> "Precisions | None":
+        """Return the formats, or `None` when the user leaves all of them to the default."""
+        from pentarch.model import load
+        from pentarch.workload.query import Precisions
+
+        named = dict(zip(("weights", "activations", "kv"), self.formats, strict=True))
+        given = {role: name for role, name in named.items() if name is not None}
+        return load(Precisions, given, where="command line") if given else None
+
+    def thresholds(self) -> "Targets | None":
+        """Return the thresholds of the file, or `None` without one."""
+        if self.targets is None:
+            return None
+        from pentarch.catalog import read_model
+        from pentarch.documents import read_document
+        from pentarch.targets import Targets
+
+        document = read_document(self.targets, where=str(self.targets))
+        with document.located():
+            return read_model(Targets, document.values, where=document.where)
+
+
+def evaluate_at(point: Point, *, workload: str, system: str, library: "Library") -> "Evaluation":
+    """Return the evaluation of one system at `point`, judged by its thresholds.
+
+    Args:
+        point: Where to evaluate.
+        workload: Name or path.
+        system: Name or path.
+        library: Where names are looked up.
+    """
+    from pentarch.evaluate import api
+
+    planned = api.partition(
+        workload,
+        system,
+        point.query(),
+        partitioner=point.partitioner,
+        degree=point.degree,
+        precisions=point.precisions(),
+        runtime=point.runtime,
+        targets=point.thresholds(),
+        library=library,
+    )
+    return api.evaluate(planned)

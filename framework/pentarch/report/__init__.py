@@ -1,0 +1,1 @@
+"""Reports: what a study found, in one HTML file that opens anywhere and needs nothing else."""

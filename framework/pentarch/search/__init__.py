@@ -1,0 +1,1 @@
+"""Search of a YAML design space: spaces, sampling, the run log and the answer."""

@@ -1,0 +1,1 @@
+"""Systems built on catalog GPUs."""

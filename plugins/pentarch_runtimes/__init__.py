@@ -1,0 +1,1 @@
+"""Software stacks: a plug-in that holds only data."""

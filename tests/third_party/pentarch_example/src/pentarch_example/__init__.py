@@ -1,0 +1,1 @@
+"""The Example NPU, a chip that does not exist, as a pentarch back-end."""

@@ -1,0 +1,127 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pentarch.hardware.parts import Topology
+from pentarch.mapping.collectives import collective_cost, links_for
+from tests.unit.mapping.machines import link, machine
+
+SIZE, BANDWIDTH, HOP = 8e6, 1e9, 1e-6
+TRANSFER = SIZE / BANDWIDTH
+
+
+def cost(function: str, degree: float, *, size: float = SIZE, **changes: object) -> tuple[float, float]:
+    found = collective_cost(function, link(**changes), size_bytes=np.array([size]), degree=degree)  # type: ignore[arg-type]
+    return found.seconds.item(), found.sent_bytes.item()
+
+
+def test_ring_all_reduce_by_its_steps() -> None:
+    # 2 (p - 1) steps, each moves S / p over one hop
+    seconds, sent = cost("all_reduce", 4, topology=Topology.RING)
+    steps = [SIZE / 4 / BANDWIDTH + HOP] * 6
+    assert seconds == pytest.approx(sum(steps))
+    assert sent == pytest.approx(6 * SIZE / 4)
+
+
+def test_a_short_all_reduce_doubles_and_a_long_one_takes_the_ring() -> None:
+    # 8 devices on a switch: 3 rounds of all of it, or 14 steps of an eighth. Equal at
+    # 3 (S/B + a) = 1.75 S/B + 14 a, S = 8.8 a B = 8800 bytes.
+    short, sent_short = cost("all_reduce", 8, size=8799.0)
+    assert short == pytest.approx(3 * (8799e-9 + HOP))
+    assert sent_short == 3 * 8799
+    long, sent_long = cost("all_reduce", 8, size=8801.0)
+    assert long == pytest.approx(1.75 * 8801e-9 + 14 * HOP)
+    assert sent_long == 1.75 * 8801
+
+
+@pytest.mark.parametrize(("degree", "rounds"), [(2, 1), (3, 3), (4, 2), (5, 4), (6, 4), (7, 4), (8, 3)])
+def test_doubling_folds_devices_beyond_a_power_of_two_before_and_after(degree: int, rounds: int) -> None:
+    # Latency only: a 1 GB/s link moves one byte in a thousandth of a hop.
+    seconds, _ = cost("all_reduce", degree, size=1.0)
+    ring = 2 * (degree - 1) * HOP
+    assert seconds == pytest.approx(min(rounds * HOP, ring), rel=0.01)
+
+
+def test_a_switch_that_adds_moves_the_data_once() -> None:
+    seconds, sent = cost("all_reduce", 8, in_network_reduction=True)
+    assert seconds == pytest.approx(TRANSFER + 2 * HOP)
+    assert sent == SIZE
+
+
+@pytest.mark.parametrize("function", ["all_gather", "reduce_scatter"])
+def test_gather_and_scatter_move_all_but_the_own_part(function: str) -> None:
+    on_ring, sent = cost(function, 4, topology=Topology.RING)
+    assert on_ring == pytest.approx(0.75 * TRANSFER + 3 * HOP)
+    assert sent == 0.75 * SIZE
+    assert cost(function, 4)[0] == pytest.approx(0.75 * TRANSFER + HOP)
+
+
+@pytest.mark.parametrize("degree", [2, 3, 4, 7, 8])
+def test_all_to_all_on_a_ring_pays_for_every_hop(degree: int) -> None:
+    # Each device has a part of S / p for every other, which makes min(i, p - i) hops.
+    hops = sum(min(i, degree - i) for i in range(1, degree))
+    seconds, sent = cost("all_to_all", degree, topology=Topology.RING)
+    assert sent == pytest.approx(hops * SIZE / degree)
+    assert seconds == pytest.approx(hops * SIZE / degree / BANDWIDTH + (degree - 1) * HOP)
+
+
+def test_all_to_all_through_a_switch_makes_one_hop() -> None:
+    seconds, sent = cost("all_to_all", 8)
+    assert seconds == pytest.approx(7 / 8 * TRANSFER + HOP)
+    assert sent == 7 / 8 * SIZE
+
+
+def test_a_send_moves_everything_once_whatever_the_degree() -> None:
+    for degree in (1, 2, 9):
+        assert cost("send", degree) == (pytest.approx(TRANSFER + HOP), SIZE)
+
+
+@pytest.mark.parametrize("function", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all"])
+def test_one_device_or_nothing_to_move_costs_nothing(function: str) -> None:
+    assert cost(function, 1) == (0.0, 0.0)
+    assert cost(function, 4, size=0.0) == (0.0, 0.0)
+
+
+def test_message_start_and_efficiency_apply() -> None:
+    seconds, _ = cost("send", 2, message_overhead_s=5e-6, efficiency=0.5)
+    assert seconds == pytest.approx(2 * TRANSFER + HOP + 5e-6)
+
+
+@given(
+    function=st.sampled_from(["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send"]),
+    topology=st.sampled_from(Topology),
+    degree=st.integers(2, 70),
+    size=st.floats(1, 1e9),
+    faster=st.floats(1, 100),
+)
+def test_a_faster_link_is_never_slower_and_no_device_sends_faster_than_its_link(
+    function: str, topology: Topology, degree: int, size: float, faster: float
+) -> None:
+    seconds, sent = cost(function, degree, size=size, topology=topology)
+    quick, _ = cost(function, degree, size=size, topology=topology, bytes_per_s=BANDWIDTH * faster)
+    assert quick <= seconds
+    assert seconds >= sent / BANDWIDTH * (1 - 1e-12)
+    least = {"send": 1.0, "all_reduce": 1.0}.get(function, (degree - 1) / degree)
+    assert sent >= least * size * (1 - 1e-12)
+
+
+def test_the_innermost_link_that_reaches_joins_the_devices() -> None:
+    on = machine(links=(link("board", degree=8.0), link("rack", degree=4.0)))
+
+    def found(degree: float) -> list[str]:
+        return [entry.name for entry, _ in links_for(on, degree)]
+
+    assert (found(2), found(8), found(9), found(32)) == (["board"], ["board"], ["rack"], ["rack"])
+    assert found(33) == []
+    assert list(links_for(machine(), 2)) == []
+
+
+def test_designs_of_a_batch_may_need_different_links() -> None:
+    board = link("board", 3, degree=np.array([2.0, 4.0, 8.0]))
+    on = machine(3, links=(board, link("rack", 3, degree=2.0)))
+    masks = {entry.name: mask.tolist() for entry, mask in links_for(on, 8)}
+    assert masks == {"board": [False, False, True], "rack": [False, True, False]}
+    assert math.prod((2, 2)) < 8  # the first design has no link that reaches
