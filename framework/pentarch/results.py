@@ -111,6 +111,9 @@ class OperatorCost(Model):
     """Time of one execution, in the phase's step."""
     total_s: float
     """Time of all executions of one query's steps."""
+    busy_s: float | None = None
+    """Time of all executions while as many queries are answered as a replica has in flight: their
+    prefills one by one, their decode steps together."""
     bottleneck: str
     """Resource of the largest term."""
     next_bottleneck: str | None
@@ -127,6 +130,31 @@ class OperatorCost(Model):
     """Multiply-accumulates executed, for one execution."""
     fidelity: str
     """How the cost was found."""
+
+    @property
+    def device_s(self) -> float:
+        """Time to compare operators of both phases by: `busy_s`, or `total_s` where that is unknown."""
+        return self.total_s if self.busy_s is None else self.busy_s
+
+
+class Roofs(Model):
+    """What bounds the rates of operators on one device: its roofline."""
+
+    device: str
+    """Name of the device."""
+    memory: str
+    """Level where everything lies that is not resident on chip; intensity counts its bytes."""
+    memory_bytes_per_s: float
+    """Sustained read bandwidth of that level."""
+    main_format: str
+    """Compute format of most of the work: the one that rates the peak."""
+    peak_flops_per_s: dict[str, float]
+    """Dense peak by compute format, for the formats that this workload runs in."""
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs per byte at which the roof of the main format meets that of the memory."""
+        return self.peak_flops_per_s[self.main_format] / self.memory_bytes_per_s
 
 
 class LedgerEntry(Model):
@@ -230,6 +258,8 @@ class Evaluation(Model):
     """Cost by operator."""
     ledger: tuple[LedgerEntry, ...] = ()
     """From peak to delivered."""
+    roofs: tuple[Roofs, ...] = ()
+    """Roofline of each kind of device."""
     notes: tuple[str, ...] = ()
     """What was skipped, clipped or replaced."""
     inputs: Inputs

@@ -55,7 +55,9 @@ class GpuBackend(Backend[GpuDevice]):
             power=_power(device, log), area=_area(device), cost=_cost(device, log),
             program=_program(device), budget=None,
             provenance={
-                figure.path: Provenance(source=figure.source, grade=str(figure.grade))
+                figure.path: Provenance(
+                    source=log.library.citation(figure.path), grade=str(figure.grade)
+                )
                 for figure in log.figures
             } | dict(device.template.sources),
         )  # fmt: skip
@@ -205,6 +207,6 @@ def _program(device: View[GpuDevice]) -> Columns[Program]:
         "top-k": lanes / 16.0, "data-dependent-branch": lanes / 16.0,
     }  # fmt: skip
     return columns(
-        Program, device.length, primitives=rates, tape_out_year=device.template.year,
-        update_s=device.template.update_s,
+        Program, device.length, primitives=rates, tape_out_year=device.year,
+        update_s=device.update_s,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The built-in report sections: answer, designs, breakdowns, operators, provenance."""
+"""The built-in report sections: answer, designs, breakdowns, roofline, operators, provenance."""

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pentarch.contracts.figures import (
+    comparison_of,
     count_verdicts,
     label_of,
+    parameter_names,
     show_figure,
     show_margin,
     show_parameter,
@@ -21,7 +23,7 @@ from pentarch.contracts.report_section import (
 )
 from pentarch.results import Design, StudyResult, TargetId, Trial, VerdictKind
 from pentarch.targets import figure_of
-from pentarch_report.shown import shown_designs
+from pentarch_report.shown import shown_designs, thresholds
 
 FRONT_ROWS = 200
 """Rows of the front that are listed."""
@@ -54,7 +56,7 @@ class AnswerSection(ReportSection):
             if design.evaluation.targets
         ]
         if designs:
-            found += [_parameters(designs), _figures(designs)]
+            found += [_parameters(designs), _figures(result, designs)]
         if result.trials:
             found.append(_counts(result.trials))
         if result.front:
@@ -91,8 +93,9 @@ def _columns(names: Sequence[str], rows: dict[str, list[str]], *, first: str) ->
 
 def _parameters(designs: Sequence[tuple[str, Design]]) -> TableBlock:
     paths = dict.fromkeys(path for _, design in designs for path in design.trial.parameters)
+    names = parameter_names(paths)
     rows = {
-        path: [
+        names[path]: [
             show_parameter(path, design.trial.parameters[path])
             if path in design.trial.parameters
             else "not a parameter of this design"
@@ -104,14 +107,18 @@ def _parameters(designs: Sequence[tuple[str, Design]]) -> TableBlock:
     return table.replace(title="Design parameters")
 
 
-def _figures(designs: Sequence[tuple[str, Design]]) -> TableBlock:
+def _figures(result: StudyResult, designs: Sequence[tuple[str, Design]]) -> TableBlock:
+    asked = thresholds(result)
     rows = {
         label_of(figure): [
-            show_figure(figure, figure_of(design.evaluation, figure)) for _, design in designs
+            *(show_figure(figure, figure_of(design.evaluation, figure)) for _, design in designs),
+            f"{comparison_of(figure)} {show_figure(figure, asked[figure])}"
+            if figure in asked
+            else "",
         ]
         for figure in _KEY_FIGURES
     }
-    table = _columns([name for name, _ in designs], rows, first="figure")
+    table = _columns([*(name for name, _ in designs), "asked"], rows, first="figure")
     return table.replace(title="Figures at the operating point")
 
 

@@ -24,11 +24,11 @@ class BreakdownSection(ReportSection):
         """Return bars for energy, time, losses, price, area and memory, as far as known."""
         designs = shown_designs(result)
         found: list[Block | None] = [
-            _stack("Energy of one query by component", "J", designs, _energy)
+            _stack("Where the time goes, from peak to delivered", "%", designs, _ledger),
+            _stack("Energy of one query by component", "J", designs, _energy),
         ]
         found += [_operators(name, design.evaluation) for name, design in designs]
         found += [
-            _stack("From peak to delivered", "%", designs, _ledger),
             _stack("Bill of material of the system by part", "USD", designs, _price),
             _stack("Silicon of one device by part", "mm2", designs, _area),
             _stack("Memory of the fullest device by use", "B", designs, _memory),
@@ -94,14 +94,20 @@ def _is_capacity(name: str) -> bool:
 
 def _operators(name: str, evaluation: Evaluation) -> BarBlock | None:
     """Return the time of the slowest operators; the color of a bar is its bottleneck."""
-    operators = sorted(evaluation.operators, key=lambda operator: -operator.total_s)
+    operators = sorted(evaluation.operators, key=lambda operator: -operator.device_s)
     top, rest = operators[:OPERATORS], operators[OPERATORS:]
     if not top:
         return None
     bottlenecks = dict.fromkeys(operator.bottleneck for operator in top)
-    note = "Time of all executions of one query's steps; the color is the bottleneck."
+    queries = evaluation.operating_point.query.concurrency
+    note = "The color is the bottleneck."
+    if all(operator.busy_s is not None for operator in operators) and queries > 1:
+        note += (
+            " While the queries in flight are answered: a prefill for each of them, decode steps "
+            "for all of them together."
+        )
     if rest:
-        seconds = sum(operator.total_s for operator in rest)
+        seconds = sum(operator.device_s for operator in rest)
         note += f" {len(rest):,} further operators take {show_figure('time_s', seconds)} together."
     return BarBlock(
         title=f"Time by operator, {name}",
@@ -110,7 +116,7 @@ def _operators(name: str, evaluation: Evaluation) -> BarBlock | None:
         bars=tuple(_bar_name(operator) for operator in top),
         parts={
             f"bound by {bottleneck}": tuple(
-                operator.total_s if operator.bottleneck == bottleneck else 0.0 for operator in top
+                operator.device_s if operator.bottleneck == bottleneck else 0.0 for operator in top
             )
             for bottleneck in bottlenecks
         },

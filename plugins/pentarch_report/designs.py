@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pentarch.contracts.figures import figure_unit, label_of
+from pentarch.contracts.figures import figure_unit, label_of, parameter_names
 from pentarch.contracts.report_section import Block, ReportSection, ScatterBlock, TextBlock
-from pentarch.model import load
 from pentarch.results import StudyResult, TargetId, Trial
-from pentarch.targets import Targets, conditions
+from pentarch_report.shown import thresholds
 
 POINTS = 5000
 """Designs drawn at most: more is slow in a browser."""
@@ -49,7 +48,7 @@ class DesignsSection(ReportSection):
                 log_x=_spreads(columns[x]), log_y=_spreads(columns[y]),
                 groups=tuple(_group(trial.targets_met) for trial in trials),
                 group_order=tuple(_group(count) for count in range(len(TargetId) + 1)),
-                names={name: label_of(name) for name in columns},
+                names={**{name: label_of(name) for name in columns}, **_short(parameters, figures)},
                 units={name: figure_unit(name) for name in columns},
                 thresholds=_thresholds(result),
                 texts=texts,
@@ -104,7 +103,7 @@ def _columns(
     texts: dict[str, tuple[str | None, ...]] = {}
     named: list[str] = []
     for path in parameters:
-        name = f"{path} (parameter)" if path in figures else path
+        name = _column_name(path, figures)
         named.append(name)
         values = [trial.parameters.get(path) for trial in trials]
         if any(isinstance(value, bool | str) for value in values):
@@ -131,6 +130,16 @@ def _columns(
     }  # fmt: skip
 
 
+def _column_name(path: str, figures: Sequence[str]) -> str:
+    """Return the key of a parameter's column, which must not be that of a figure."""
+    return f"{path} (parameter)" if path in figures else path
+
+
+def _short(parameters: Sequence[str], figures: Sequence[str]) -> dict[str, str]:
+    short = parameter_names(parameters)
+    return {_column_name(path, figures): short[path] for path in parameters}
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{_DIGITS}g}")
 
@@ -148,19 +157,8 @@ def _spreads(column: _Column) -> bool:
 
 
 def _thresholds(result: StudyResult) -> dict[str, float]:
-    """Return thresholds by figure: the study's own, else those that its verdicts name."""
-    found: dict[str, float] = {}
-    space = result.settings.get("space")
-    settings = result.settings.get("targets", space.get("targets") if space else None)
-    if isinstance(settings, Mapping):
-        targets = load(Targets, settings, where="settings.targets of the run")
-        found = {condition.figure: condition.threshold for condition in conditions(targets)}
-    for design in (result.best, result.nearest):
-        if design is not None:
-            found |= {v.figure: v.threshold for v in design.evaluation.targets}
-    found |= {f"margin.{target}": 0.0 for target in TargetId}
-    found["least_margin"] = 0.0
-    return found
+    margins = ("least_margin", *(f"margin.{target}" for target in TargetId))
+    return {**thresholds(result), **dict.fromkeys(margins, 0.0)}
 
 
 def _marks(result: StudyResult, trials: Sequence[Trial]) -> dict[str, tuple[int, ...]]:

@@ -11,17 +11,19 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_report_sections() -> Iterable[type["ReportSection"]]:
-    """Return the five built-in sections."""
+    """Return the six built-in sections."""
     from pentarch_report.answer import AnswerSection
     from pentarch_report.breakdowns import BreakdownSection
     from pentarch_report.designs import DesignsSection
     from pentarch_report.operators import OperatorsSection
     from pentarch_report.provenance import ProvenanceSection
+    from pentarch_report.roofline import RooflineSection
 
     return [
         AnswerSection,
         DesignsSection,
         BreakdownSection,
+        RooflineSection,
         OperatorsSection,
         ProvenanceSection,
     ]

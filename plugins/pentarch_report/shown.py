@@ -1,6 +1,10 @@
-"""Which designs of a study the sections show in full, and what they are called."""
+"""Which designs of a study the sections show in full, what they are called, and what is asked."""
 
+from collections.abc import Mapping
+
+from pentarch.model import load
 from pentarch.results import Design, StudyResult
+from pentarch.targets import Targets, conditions
 
 
 def shown_designs(result: StudyResult) -> tuple[tuple[str, Design], ...]:
@@ -13,3 +17,16 @@ def shown_designs(result: StudyResult) -> tuple[tuple[str, Design], ...]:
             continue
         named.append((f"{name} (trial {design.trial.number})", design))
     return tuple(named)
+
+
+def thresholds(result: StudyResult) -> dict[str, float]:
+    """Return thresholds by figure: of all the study's conditions, else those its verdicts name."""
+    found: dict[str, float] = {}
+    settings = result.settings.get("targets")
+    if isinstance(settings, Mapping):
+        targets = load(Targets, settings, where="settings.targets of the run")
+        found = {condition.figure: condition.threshold for condition in conditions(targets)}
+    for design in (result.best, result.nearest):
+        if design is not None:
+            found |= {v.figure: v.threshold for v in design.evaluation.targets}
+    return found

@@ -65,7 +65,9 @@ class SocBackend(Backend[SocDevice]):
             cost=columns(Cost, device.length, parts_usd=silicon.parts_usd, price_usd=silicon.price_usd),
             program=_program(device, supply), budget=None,
             provenance={
-                figure.path: Provenance(source=figure.source, grade=str(figure.grade))
+                figure.path: Provenance(
+                    source=log.library.citation(figure.path), grade=str(figure.grade)
+                )
                 for figure in log.figures
             } | dict(device.template.sources),
         )  # fmt: skip
@@ -211,6 +213,6 @@ def _program(device: View[SocDevice], supply: Supply) -> Columns[Program]:
         "scan": lanes / 2.0, "top-k": lanes / 8.0, "data-dependent-branch": lanes / 8.0,
     }  # fmt: skip
     return columns(
-        Program, device.length, primitives=rates, tape_out_year=device.template.year,
-        update_s=device.template.update_s,
+        Program, device.length, primitives=rates, tape_out_year=device.year,
+        update_s=device.update_s,
     )  # fmt: skip

@@ -46,6 +46,14 @@ VERBS = (
         "Show one thing in full.",
     ),
     Verb(
+        "graph", "pentarch.cli.graph", "graph",
+        "Show or write the dataflow graph of a workload.",
+    ),
+    Verb(
+        "partition", "pentarch.cli.partition", "partition",
+        "Plan a workload on the devices of a system.",
+    ),
+    Verb(
         "evaluate", "pentarch.cli.evaluate", "evaluate",
         "Evaluate one design at one operating point.",
     ),
@@ -60,6 +68,14 @@ VERBS = (
     Verb(
         "report", "pentarch.cli.report", "report",
         "Write the report of a run.",
+    ),
+    Verb(
+        "runs", "pentarch.cli.runs", "runs",
+        "List, show or export run logs.",
+    ),
+    Verb(
+        "schema", "pentarch.cli.schema", "schema",
+        "Print the JSON schema of a YAML file.",
     ),
     Verb(
         "bench", "pentarch.cli.bench", "bench",

@@ -121,7 +121,7 @@ def _print_verdicts(
     if not verdicts:
         return
     binding = binding_verdict(verdicts)
-    table = _table()
+    table = plain_table()
     table.add_column("target", overflow="fold", ratio=1)
     for name in ("verdict", "value", "threshold", "margin"):
         table.add_column(name, no_wrap=True, justify="left" if name == "verdict" else "right")
@@ -165,7 +165,7 @@ def _print_front(console: "Console", result: StudyResult, designs: int) -> None:
     _print_line(console, "\nPareto front", "bold")
     legend = Text("  ").join(_symbol(console, kind, kind.value) for kind in VerdictKind)
     console.print(legend, highlight=False)
-    table = _table()
+    table = plain_table()
     table.add_column("trial", no_wrap=True, justify="right")
     table.add_column("least margin\nbinding target", justify="right", no_wrap=True)
     table.add_column("verdicts and parameters", overflow="fold", ratio=1)
@@ -195,7 +195,7 @@ def _verdict_line(console: "Console", trial: Trial) -> Text:
 
 
 def _print_figures(console: "Console", evaluation: Evaluation) -> None:
-    table = _table()
+    table = plain_table()
     table.show_header = False
     for _ in range(2):
         table.add_column(overflow="fold", ratio=1)
@@ -214,7 +214,7 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
         return
     total = sum(operator.total_s for operator in operators)
     _print_line(console, "")
-    table = _table()
+    table = plain_table()
     table.add_column("operator", overflow="fold", ratio=1)
     table.add_column("phase", no_wrap=True)
     table.add_column("total", no_wrap=True, justify="right")
@@ -237,7 +237,8 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
         _print_line(console, f"and {len(rest):,} more operators, {seconds} together", "dim")
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """Return an empty table without a frame, as wide as the terminal."""
     from rich.box import SIMPLE_HEAD
 
     return Table(

@@ -1,9 +1,10 @@
 """Shown names, units and text of figures, for reports, terminals and plug-ins' sections alike."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-from pentarch.results import StudyResult, TargetId, Trial, Verdict, VerdictKind
+from pentarch.results import Evaluation, StudyResult, TargetId, Trial, Verdict, VerdictKind
 from pentarch.targets import Targets, conditions
 from pentarch.units import parse, percent, show, unit_of
 
@@ -38,8 +39,21 @@ _LABELS = {
 """Shown name of a figure by its key."""
 
 _RATIOS = frozenset({"mfu", "mbu", "hfu", "programmability", "least_margin", "margin"})
+_UNIT_SUFFIX = re.compile(r"_[a-z]+(?:_per_[a-z]+)?\d?$")
 _RATE = re.compile(r"(?:^|_)([a-z]+)_per_s$")
 _SINGULAR = {"queries": "query"}
+_PARAMETERS = {
+    "query.concurrency": "in flight",
+    "query.prompt_tokens": "prompt",
+    "query.output_tokens": "output",
+}
+"""Shown name of a parameter whose path does not make a good one."""
+_ACRONYMS = frozenset({"sram", "dram", "hbm", "kv", "tdp", "nic", "io", "mac", "l1", "l2", "l3"})
+_BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_SMALL_USD = 1e-4
+"""Sums below are shown with an exponent: money has no prefixes."""
+LOSSES_NAMED = 2
+"""Losses that the sentence on a design's time, energy or price names."""
 
 
 def label_of(figure: str) -> str:
@@ -95,6 +109,8 @@ def show_value(value: float | None, unit: str) -> str:
         return percent(value)
     if not unit and value is not None and float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
+    if unit == "USD" and value and abs(value) < _SMALL_USD:
+        return f"{value:.2e} USD"
     return show(value, unit)
 
 
@@ -112,21 +128,50 @@ def show_margin(margin: float | None) -> str:
 
 
 def show_parameter(path: str, value: object) -> str:
-    """Return a design parameter as text, exact, with its shown size where that is easier to read.
+    """Return a design parameter as text, exact: a size in whole KiB, MiB, ... where it is one.
 
     Examples:
         >>> show_parameter("sram_bytes", 33554432), show_parameter("clock_hz", 1.2e9)
-        ('33,554,432 (33.6 MB)', '1.20 GHz')
+        ('32 MiB', '1.20 GHz')
+        >>> show_parameter("sram_bytes", 1234567)
+        '1,234,567 (1.23 MB)'
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    shown = show_value(float(value), figure_unit(path))
+    unit = figure_unit(path)
+    shown = show_value(float(value), unit)
     if isinstance(value, float) and not value.is_integer():
         return shown
-    unit = figure_unit(path)
+    if unit == "B":
+        for factor, name in _BINARY:
+            if value and value % factor == 0:
+                return f"{value / factor:,.0f} {name}"
     if unit in ("", "%") or parse(shown, unit) == value:
         return shown
     return f"{value:,.0f} ({shown})"
+
+
+def parameter_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return a short shown name for each parameter path; one that would not be unique is the path.
+
+    Examples:
+        >>> parameter_names(["sram_bytes", "precisions.kv", "query.concurrency", "system.devices"])
+        {'sram_bytes': 'SRAM', 'precisions.kv': 'KV format', 'query.concurrency': 'in flight', \
+'system.devices': 'devices'}
+    """
+    names = {path: _parameter_name(path) for path in paths}
+    counts = Counter(names.values())
+    return {path: name if counts[name] == 1 else path for path, name in names.items()}
+
+
+def _parameter_name(path: str) -> str:
+    if path in _PARAMETERS:
+        return _PARAMETERS[path]
+    owner, _, field = path.rpartition(".")
+    if unit_of(field):
+        field = _UNIT_SUFFIX.sub("", field)
+    words = [word.upper() if word in _ACRONYMS else word for word in field.split("_")]
+    return " ".join(words) + (" format" if owner == "precisions" else "")
 
 
 def comparison_of(figure: str) -> str:
@@ -167,7 +212,8 @@ def describe_verdict(verdict: Verdict) -> str:
 def why_not(result: StudyResult) -> str | None:
     """Return why nothing meets all five targets, or `None` when something does.
 
-    The nearest design and its failing targets are named, the binding one first.
+    The nearest design and its failing targets are named, the binding one first; then where its
+    time and, as far as those targets fail, its energy and its price go.
     """
     if result.best is not None:
         return None
@@ -178,13 +224,51 @@ def why_not(result: StudyResult) -> str | None:
         example = next((trial for trial in result.trials if trial.reason is not None), None)
         shown = f", for example trial {example.number}: {example.reason}" if example else ""
         return f"{start} Nothing can run{shown}."
-    verdicts = result.nearest.evaluation.targets
+    evaluation = result.nearest.evaluation
     failing = sorted(
-        (verdict for verdict in verdicts if verdict.verdict is not VerdictKind.MET),
+        (verdict for verdict in evaluation.targets if verdict.verdict is not VerdictKind.MET),
         key=lambda verdict: (verdict.margin is not None, verdict.margin or 0.0),
     )
     clauses = "; ".join(describe_verdict(verdict) for verdict in failing)
-    return f"{start} The nearest is trial {result.nearest.trial.number}: {clauses}."
+    nearest = f"The nearest is trial {result.nearest.trial.number}: {clauses}."
+    causes = _causes(evaluation, {verdict.id for verdict in failing})
+    return " ".join((start, nearest, *causes))
+
+
+def _causes(evaluation: Evaluation, failing: set[TargetId]) -> list[str]:
+    """Return sentences on where the time of a design goes and, where they fail, energy and price."""
+    found = []
+    if evaluation.ledger:
+        useful, *losses = evaluation.ledger
+        clause = _largest({loss.name: loss.share for loss in losses}, 1.0)
+        found.append(
+            f"Of its time {percent(useful.share)} is {useful.name}"
+            + (f"; {clause}." if clause else ".")
+        )
+    if TargetId.ENERGY in failing:
+        clause = _largest(evaluation.energy_j, evaluation.query_j)
+        found += [f"Of its energy {clause}."] if clause else []
+    if TargetId.COST in failing:
+        prices = evaluation.price_parts_usd
+        clause = _largest(prices, sum(prices.values()))
+        found += [f"Of its bill of material {clause}."] if clause else []
+    return found
+
+
+def _largest(parts: Mapping[str, float | None], total: float | None) -> str:
+    """Return the largest parts with their shares, for example `"61.0 % goes to x and 9 % to y"`.
+
+    Args:
+        parts: Values by name, `None` where unknown.
+        total: What they are shares of; `None` when unknown, which leaves nothing to say.
+    """
+    known = {name: value for name, value in parts.items() if value}
+    if not known or not total:
+        return ""
+    first, *others = sorted(known, key=lambda name: -known[name])[:LOSSES_NAMED]
+    clauses = [f"{percent(known[first] / total)} goes to {first}"]
+    clauses += [f"{percent(known[name] / total)} to {name}" for name in others]
+    return " and ".join(clauses)
 
 
 def count_verdicts(trials: Sequence[Trial]) -> Mapping[TargetId, Mapping[VerdictKind, int]]:

@@ -3,14 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from pentarch.graph.graph import WorkloadGraph
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.system import System
 from pentarch.plan.plan import Plan
 from pentarch.workload.query import Precisions, Query
 from pentarch.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from pentarch.graph.graph import WorkloadGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class PartitionRequest:
 
     workload: Workload
     """The model."""
-    graphs: tuple[WorkloadGraph, ...]
+    graphs: "tuple[WorkloadGraph, ...]"
     """Folded graphs: prefill, and decode at its last context if there is one."""
     query: Query
     """Lengths and load."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from pentarch.model import Model
 from pentarch.results import StudyResult, Verdict
@@ -68,6 +68,65 @@ class ScatterBlock(Model):
             raise ValueError(f"headings of columns or texts that exist, not {unknown}")
         if any(not 0 <= index < count for group in self.marks.values() for index in group):
             raise ValueError(f"marks that are indices of the {count} points")
+        return self
+
+
+class Line(Model):
+    """A line in a plot."""
+
+    name: str
+    """What it is, written beside its start."""
+    x: tuple[float, ...]
+    """Horizontal positions of its corners."""
+    y: tuple[float, ...]
+    """Vertical positions of its corners."""
+    dashed: bool = False
+    """Whether it is of less weight than the others."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _same_length("y", len(self.y), len(self.x))
+        return self
+
+
+class LogPlotBlock(Model):
+    """Points and lines on two fixed logarithmic axes, for example a roofline."""
+
+    kind: Literal["log_plot"] = "log_plot"
+    """Discriminator."""
+    title: str = ""
+    """Heading of the block."""
+    note: str = ""
+    """A sentence under the plot: what was left out, what the lines mean."""
+    x_title: str
+    """Title of the horizontal axis."""
+    y_title: str
+    """Title of the vertical axis."""
+    x_unit: str = ""
+    """Unit on the horizontal axis."""
+    y_unit: str = ""
+    """Unit on the vertical axis."""
+    labels: tuple[str, ...]
+    """Name of each point."""
+    x: tuple[PositiveFloat, ...]
+    """Horizontal position of each point."""
+    y: tuple[PositiveFloat, ...]
+    """Vertical position of each point."""
+    weights: tuple[NonNegativeFloat, ...]
+    """Weight of each point from 0 to 1, shown by its area."""
+    groups: tuple[str, ...]
+    """Class of each point, shown by color and symbol."""
+    texts: tuple[str, ...]
+    """Further text of each point, shown when it is pointed at."""
+    lines: tuple[Line, ...] = ()
+    """Lines under the points."""
+    callouts: dict[str, tuple[PositiveFloat, PositiveFloat]] = Field(default_factory=dict)
+    """Positions that are pointed out, by what is written there."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field in ("x", "y", "weights", "groups", "texts"):
+            _same_length(field, len(getattr(self, field)), len(self.labels))
         return self
 
 
@@ -147,7 +206,8 @@ def _same_length(where: str, found: int, expected: int) -> None:
 
 
 Block = Annotated[
-    ScatterBlock | BarBlock | TableBlock | VerdictsBlock | TextBlock, Field(discriminator="kind")
+    ScatterBlock | LogPlotBlock | BarBlock | TableBlock | VerdictsBlock | TextBlock,
+    Field(discriminator="kind"),
 ]
 """Something that the framework knows how to draw."""
 

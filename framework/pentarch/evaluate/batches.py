@@ -51,7 +51,9 @@ def describe(
         machine = _join_machines(
             backend.name,
             [
-                backend.machine(View(device, 1, {key: values[at : at + 1] for key, values in swept.items()}))
+                backend.machine(
+                    View(device, 1, {key: values[at : at + 1] for key, values in swept.items()})
+                )
                 for at in range(length)
             ],
         )
@@ -77,7 +79,10 @@ def ask_rows(backend: AnyBackend, request: RowRequest) -> RowCosts:
         if all(answer is None for answer in answers):
             return cost_rows(request)
         costs = _join_rows(
-            [cost_rows(part) if one is None else one for part, one in zip(parts, answers, strict=True)]
+            [
+                cost_rows(part) if one is None else one
+                for part, one in zip(parts, answers, strict=True)
+            ]
         )
     check_shape(backend, request, costs)
     return costs
@@ -95,7 +100,9 @@ def ask_segment(backend: AnyBackend, request: SegmentRequest) -> SegmentCosts | 
     else:
         answers = [
             backend.cost_segment(
-                replace(request, requests=tuple(_one_design(rows, index) for rows in request.requests))
+                replace(
+                    request, requests=tuple(_one_design(rows, index) for rows in request.requests)
+                )
             )
             for index in range(length)
         ]
@@ -144,7 +151,10 @@ def _join_machines(backend: str, machines: Sequence[MachineTable]) -> MachineTab
             )
     length = len(machines)
     changes: dict[str, Any] = {
-        name: tuple(_join_columns(parts) for parts in zip(*(getattr(m, name) for m in machines), strict=True))
+        name: tuple(
+            _join_columns(parts)
+            for parts in zip(*(getattr(m, name) for m in machines), strict=True)
+        )
         for name in LISTS
     }
     for name in PARTS:
@@ -174,7 +184,9 @@ def _one_design(request: RowRequest, index: int) -> RowRequest:
     """Return the request for one design of a batch."""
     at = np.array([index], dtype=np.intp)
     machine = request.machine
-    changes: dict[str, Any] = {name: tuple(part.take(at) for part in getattr(machine, name)) for name in LISTS}
+    changes: dict[str, Any] = {
+        name: tuple(part.take(at) for part in getattr(machine, name)) for name in LISTS
+    }
     for name in PARTS:
         part = getattr(machine, name)
         changes[name] = None if part is None else part.take(at)

@@ -117,13 +117,14 @@ class ScenarioEvaluator:
         self, structure: tuple[tuple[str, Scalar], ...], points: Sequence[Point]
     ) -> Figures | str:
         """Return the figures of points or, where such a system cannot be described or cut, why not."""
-        scenario = change_scenario(self.scenario, dict(structure), self._library)
-        try:
-            self._prepare(structure, scenario)
-        except (FieldError, UnknownNameError):
-            raise
-        except InputError as error:  # a degree that does not divide the devices, a missing format, ...
-            return str(error)
+        if structure not in self._prepared:
+            scenario = change_scenario(self.scenario, dict(structure), self._library)
+            try:
+                self._prepare(structure, scenario)
+            except (FieldError, UnknownNameError):
+                raise
+            except InputError as error:  # a degree that does not divide the devices, and the like
+                return str(error)
         try:
             return self._run(structure, points)
         except MissingFigureError as error:

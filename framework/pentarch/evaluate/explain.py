@@ -12,8 +12,10 @@ from pentarch.evaluate.figures import Figures
 from pentarch.evaluate.ledger import loss_ledger
 from pentarch.evaluate.power import static_power
 from pentarch.evaluate.prepare import Prepared
+from pentarch.evaluate.roofs import device_roofs
 from pentarch.evaluate.scenario import Scenario
 from pentarch.evaluate.stage_costs import KindCosts
+from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
@@ -26,6 +28,9 @@ from pentarch.results import (
     WattsPerPflops,
 )
 from pentarch.targets import judge
+
+TEXT = {"about", "sources"}
+"""Fields that say something about an input and change no figure."""
 
 LATENCY_NOTE = "query latency is the mean: the closed form gives no p95"
 
@@ -48,8 +53,9 @@ def evaluation_of(
         return None if column is None else float(column[index])
 
     operators = tuple(
-        cost
+        cost.replace(busy_s=cost.total_s * runs[Phase(cost.phase)])
         for stage in figures.stages
+        for runs in [_runs(figures, stage, index)]
         for entry in stage.costs.kinds
         for cost in _operator_costs(entry, index)
     )
@@ -81,6 +87,7 @@ def evaluation_of(
         programmability=value("programmability"), update_s=value("update_s"),
         memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
         operators=operators, ledger=loss_ledger(figures, index),
+        roofs=device_roofs(figures.stages, index),
         notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
         inputs=_inputs(scenario, prepared, machine, index),
     )  # fmt: skip
@@ -153,16 +160,20 @@ def _positive(group: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in group.items() if value > 0}
 
 
+def _runs(figures: Figures, stage: StageResult, index: int) -> dict[Phase, float]:
+    """Return how often a stage runs each phase while all queries in flight are answered once."""
+    own = float(figures.deployment.own[index])
+    return {Phase.PREFILL: own, Phase.DECODE: own / float(stage.costs.given.concurrency[index])}
+
+
 def _bottleneck(figures: Figures, index: int) -> str | None:
     """Return the resource that is the bottleneck of the most time.
 
     While one query of C is answered, C prefills and the decode steps of all micro-batches are run.
     """
     shares: dict[str, float] = defaultdict(float)
-    own = float(figures.deployment.own[index])
     for stage in figures.stages:
-        costs = stage.costs
-        runs = {Phase.PREFILL: own, Phase.DECODE: own / float(costs.given.concurrency[index])}
+        costs, runs = stage.costs, _runs(figures, stage, index)
         for phase, segment in costs.segments.items():
             shares[segment.bottleneck[index]] += float(costs.stack(phase).time()[index]) * runs[phase]
         for operator in (cost for entry in costs.kinds for cost in _operator_costs(entry, index)):
@@ -205,12 +216,12 @@ def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index
     # the order in which this process happens to hold them.
     record = machine.record(index).model_dump(exclude={"provenance"})
     described = {
-        "workload": scenario.workload.model_dump(),
+        "workload": scenario.workload.model_dump(exclude=TEXT),
         "query": scenario.query.model_dump(),
         "precisions": prepared.precisions.model_dump(),
         "machine": record,
-        "system": scenario.with_system_costs().model_dump(),
-        "runtime": scenario.runtime.model_dump(),
+        "system": scenario.with_system_costs().model_dump(exclude=TEXT),
+        "runtime": scenario.runtime.model_dump(exclude=TEXT),
         "plan": prepared.plan.model_dump(),
         "economics": scenario.economics.model_dump(),
         "version": VERSION,

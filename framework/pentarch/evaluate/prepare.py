@@ -156,5 +156,5 @@ class PlanCoster:
             Prepared(
                 scenario=self._scenario, precisions=self._precisions, plan=plan, tables=tables,
                 useful=tuple({} for _ in tables), notes=(),
-            )  # fmt: skip
+            )
         )

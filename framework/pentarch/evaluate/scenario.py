@@ -218,7 +218,7 @@ def _rename_system(scenario: Scenario, before: System) -> Scenario:
     if now.device == before.device and (now.devices == before.devices or not is_counted):
         return scenario
     name = now.device if now.devices == 1 else f"{now.devices}x{now.device}"
-    return replace(scenario, system=now.replace(name=name))
+    return replace(scenario, system=now.replace(name=name, about=scenario.device.about))
 
 
 def describe_template(scenario: Scenario) -> MachineTable:

@@ -1,7 +1,7 @@
-"""Workload graphs as JSON and GraphML text, and back.
+"""Workload graphs as JSON and GraphML text, and back; as DOT text for Graphviz.
 
-Both come from networkx's own writers, so that any tool that reads them can show the graph. GraphML
-knows no tuples: there a tensor's shape is text such as `1024x4096`.
+JSON and GraphML come from networkx's own writers, so that any tool that reads them can show the
+graph. GraphML knows no tuples: there a tensor's shape is text such as `1024x4096`.
 """
 
 import json
@@ -10,7 +10,10 @@ from typing import Any
 import networkx as nx
 
 from pentarch.errors import InputError
+from pentarch.graph.drawing import COLORS, frame_of, shape_of
 from pentarch.graph.graph import WorkloadGraph
+from pentarch.graph.operators import Operator
+from pentarch.units import show
 
 
 def as_document(graph: WorkloadGraph) -> dict[str, Any]:
@@ -82,3 +85,46 @@ def from_graphml(text: str) -> WorkloadGraph:
                 "Expected sizes such as 1024x4096."
             ) from None
     return WorkloadGraph.from_networkx(graph)
+
+
+def to_dot(graph: WorkloadGraph) -> str:
+    """Return the graph as DOT text: a cluster for each layer or group of folded layers."""
+    lines = [
+        f"digraph {_quoted(graph.workload)} {{",
+        f"  label={_quoted(f'{graph.workload}, {graph.phase}, context {graph.context}')};",
+        '  node [shape=box, style="rounded,filled", fontname="monospace", fontsize=11];',
+        '  edge [fontname="monospace", fontsize=9];',
+    ]
+    framed: dict[tuple[str, int | None] | None, list[Operator]] = {}
+    for operator in graph.operators:
+        framed.setdefault(frame_of(operator), []).append(operator)
+    for number, (frame, operators) in enumerate(framed.items()):
+        if frame is not None:
+            group, index = frame
+            repeat = max(operator.repeat for operator in operators)
+            label = f"{group}, {repeat} layers" if index is None else f"{group} {index}"
+            lines += [f"  subgraph cluster_{number} {{", f"    label={_quoted(label)};"]
+        lines += [_dot_node(operator, "    " if frame else "  ") for operator in operators]
+        if frame is not None:
+            lines.append("  }")
+    for source, target, tensor in graph.edges:
+        shape = "x".join(str(size) for size in tensor.shape)
+        label = f"{shape} {tensor.format}\n{show(tensor.bytes, 'B')}"
+        lines.append(f"  {_quoted(source)} -> {_quoted(target)} [label={_quoted(label)}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot_node(operator: Operator, indent: str) -> str:
+    name = operator.name if operator.repeat == 1 else f"{operator.name} x{operator.repeat}"
+    fill, outline = COLORS[operator.kind]
+    label = _quoted(f"{name}\n{shape_of(operator)}")
+    return (
+        f"{indent}{_quoted(operator.name)} [label={label}, "
+        f'fillcolor="{fill}", color="{outline}"];'
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return text as a DOT string; line ends become the escape for a new centered line."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

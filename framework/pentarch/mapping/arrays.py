@@ -29,12 +29,13 @@ def array_seconds(
         k: Inner dimension, shape (R, 1).
         n: Output features, shape (R, 1).
         instances: Equal GEMMs, shape (R, N).
-        spill_s: Time in which the partial sums of one further part of k cross the buffer, shape
-            (R, N): a split must save more than that. `None` means no time.
+        spill_s: Time in which the partial sums of one further part of k cross the outer buffer,
+            shape (R, N): units wait for it. `None` means no time.
 
     Returns:
-        Seconds (R, N) and the ways in which k is cut (R, N). Partial sums of a split cross the
-        buffer next to the arrays: (split - 1) * m * n words are written and read.
+        Seconds (R, N), the wait for partial sums included, and the ways in which k is cut (R, N).
+        Partial sums of a split cross the outer buffer: (split - 1) * m * n words are written and
+        read.
     """
     stationary = product.engine.stationary
     if stationary is Stationary.OUTPUT:
@@ -66,8 +67,9 @@ def _output_stationary(
     waves = np.ceil(tiles * splits / engine.units)
     depth = np.ceil(k / splits)
     cycles = waves * (depth * cycles_per_k + engine.tile_start_cycles) + engine.fill_cycles
+    cycles = cycles + (splits - 1.0) * per_part
     # The first of equals wins: the smaller split.
-    chosen = np.argmin(cycles + (splits - 1.0) * per_part, axis=0)
+    chosen = np.argmin(cycles, axis=0)
     best: Floats = np.take_along_axis(cycles, chosen[None], axis=0)[0]
     return best, splits[chosen, 0, 0]
 

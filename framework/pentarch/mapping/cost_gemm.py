@@ -146,15 +146,7 @@ def _add_optimum(
         spill_s=2.0 * part_bytes / level_bandwidth(outer),
     )  # fmt: skip
     ledger.add_compute(shape.picked, product.engine.name, seconds, None, energy_known=True)
-    count = len(shape.picked)
-    resident = request.resident_weights
-    rows = GemmRows(
-        m=np.ceil(shape.m), k=k[:, 0], n=n[:, 0], a_bytes=shape.word_bytes("a_formats"),
-        b_bytes=shape.word_bytes("b_formats"), out_bytes=shape.word_bytes("out_formats"),
-        accumulator_bytes=np.full(count, number_format(shape.rows.accumulator_format).bytes),
-        spill_bytes=np.full(count, number_format(shape.rows.spill_format).bytes),
-        b_resident=None if resident is None else np.broadcast_to(resident, shape.m.shape),
-    )  # fmt: skip
+    rows = _mapper_rows(request, shape)
     outer_bytes = outer.instances * outer.size_bytes * outer.usable
     if request.reserved_bytes is not None:
         outer_bytes = np.maximum(outer_bytes - request.reserved_bytes, 0.0)
@@ -164,8 +156,8 @@ def _add_optimum(
         traffic = map_gemms_one_level(rows, outer_bytes, outer.buffering is Buffering.DOUBLE)
         # What memory delivers is written here, and what it takes is read here.
         ledger.add_traffic(
-            shape.picked, outer, read + spilled + traffic.memory_write_bytes * shape.instances,
-            write + spilled + traffic.memory_read_bytes * shape.instances,
+            shape.picked, outer, read + traffic.memory_write_bytes * shape.instances,
+            write + traffic.memory_read_bytes * shape.instances,
         )  # fmt: skip
     else:
         inner = buffers[1]
@@ -185,18 +177,30 @@ def _add_optimum(
         if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
             raise TypeError("a two-boundary mapping came without SRAM traffic")
         ledger.add_traffic(
-            shape.picked, outer, traffic.sram_read_bytes * shape.instances + spilled,
-            traffic.sram_write_bytes * shape.instances + spilled,
+            shape.picked, outer, traffic.sram_read_bytes * shape.instances,
+            traffic.sram_write_bytes * shape.instances,
         )  # fmt: skip
         filled = (traffic.sram_read_bytes - traffic.memory_write_bytes) * shape.instances
         drained = (traffic.sram_write_bytes - traffic.memory_read_bytes) * shape.instances
-        ledger.add_traffic(
-            shape.picked, inner, read + drained + spilled, write + filled + spilled
-        )
+        ledger.add_traffic(shape.picked, inner, read + drained, write + filled)
+    for level in buffers:  # the arrays wait for partial sums: their time is the arrays'
+        ledger.add_traffic(shape.picked, level, spilled, spilled, timed=False)
     ledger.restrict(shape.picked, traffic.fits, f"{outer.name} cannot hold the smallest tile")
     ledger.add_traffic(
         shape.picked, memory, traffic.memory_read_bytes * shape.instances,
         traffic.memory_write_bytes * shape.instances,
+    )  # fmt: skip
+
+
+def _mapper_rows(request: RowRequest, shape: GemmShape) -> GemmRows:
+    count, resident = len(shape.picked), request.resident_weights
+    return GemmRows(
+        m=np.ceil(shape.m), k=shape.column("k")[:, 0], n=shape.column("n")[:, 0],
+        a_bytes=shape.word_bytes("a_formats"), b_bytes=shape.word_bytes("b_formats"),
+        out_bytes=shape.word_bytes("out_formats"),
+        accumulator_bytes=np.full(count, number_format(shape.rows.accumulator_format).bytes),
+        spill_bytes=np.full(count, number_format(shape.rows.spill_format).bytes),
+        b_resident=None if resident is None else np.broadcast_to(resident, shape.m.shape),
     )  # fmt: skip
 
 

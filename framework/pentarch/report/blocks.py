@@ -18,6 +18,7 @@ from pentarch.contracts.figures import (
 from pentarch.contracts.report_section import (
     BarBlock,
     Block,
+    LogPlotBlock,
     ScatterBlock,
     TableBlock,
     TextBlock,
@@ -56,6 +57,9 @@ def draw(block: Block, *, key: str, plots: dict[str, Mapping[str, Any]]) -> str:
         case BarBlock():
             plots[key] = block.model_dump(mode="json", exclude={"title", "note"})
             return _figure(block.title, block.note, _bar_plot(block, key))
+        case LogPlotBlock():
+            plots[key] = block.model_dump(mode="json", exclude={"title", "note"})
+            return _figure(block.title, block.note, _log_plot(block, key))
         case ScatterBlock():
             plots[key] = block.model_dump(mode="json", exclude={"title", "note"})
             return _figure(block.title, block.note, _scatter_plot(block, key))
@@ -158,6 +162,14 @@ def _bar_plot(block: BarBlock, key: str) -> str:
     )
     return (
         f'<div class="plot bars" data-plot="{escape(key, quote=True)}" role="img" '
+        f'aria-label="{escape(label, quote=True)}"></div>'
+    )
+
+
+def _log_plot(block: LogPlotBlock, key: str) -> str:
+    label = f"{block.y_title} against {block.x_title} of {len(block.labels):,} points"
+    return (
+        f'<div class="plot logs" data-plot="{escape(key, quote=True)}" role="img" '
         f'aria-label="{escape(label, quote=True)}"></div>'
     )
 

@@ -26,10 +26,17 @@
     if (unit === "%") return `${plain(value * 100, 3)} %`;
     if (!unit) return Number.isInteger(value) ? value.toLocaleString("en-US") : plain(value, 3);
     if (value === 0) return `0 ${unit}`;
+    if (unit === "USD" && Math.abs(value) < 1e-4) return `${value.toExponential(2)} USD`;
     if (UNPREFIXED.has(unit)) return `${plain(value, 3)} ${unit}`;
     const size = Math.abs(value);
     const [factor, prefix] = STEPS.find(([step]) => size >= step * (1 - 0.5e-3)) || STEPS[STEPS.length - 1];
     return `${plain(value / factor, 3)} ${prefix}${unit}`;
+  };
+  // Sizes that are all whole KiB are designed so, and shown so.
+  const BINARY = [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
+  const showBinary = (value) => {
+    const [factor, unit] = BINARY.find(([step]) => value % step === 0);
+    return `${(value / factor).toLocaleString("en-US")} ${unit}`;
   };
   // Plotly reads a little HTML in its texts; a name is never meant as that.
   const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -75,6 +82,44 @@
     }, { ...CONFIG, displayModeBar: false });
   };
 
+  const SERIES = [["#0f6fb5", "circle"], ["#d0583f", "square"], ["#1a9470", "diamond"], ["#7a5fb8", "x"]];
+  const drawLogs = (place, block) => {
+    const axis = (title, unit) => ({ title: { text: wrapped(`${title} (${unit})`, 44), standoff: 8 }, type: "log",
+      ...ticks(unit), ...(unit === "FLOPS" ? {} : { ticksuffix: "" }), dtick: 1, gridcolor: "#e3e7ec",
+      zeroline: false, automargin: true, linecolor: "#8b95a3", showline: true, ticks: "outside" });
+    const lines = block.lines.map((line) => ({ type: "scatter", mode: "lines", x: line.x, y: line.y,
+      line: { color: "#1b2430", width: line.dashed ? 1.2 : 2.2, dash: line.dashed ? "dot" : "solid" },
+      hoverinfo: "skip", showlegend: false }));
+    const points = [...new Set(block.groups)].map((group, rank) => {
+      const kept = block.groups.map((name, index) => (name === group ? index : -1)).filter((index) => index >= 0);
+      const [color, symbol] = SERIES[rank % SERIES.length];
+      return { type: "scatter", mode: "markers", name: safe(group),
+        x: kept.map((index) => block.x[index]), y: kept.map((index) => block.y[index]),
+        marker: { color, symbol, opacity: 0.75, line: { width: 0.8, color: "#ffffff" },
+          size: kept.map((index) => 7 + 36 * Math.sqrt(block.weights[index])) },
+        hovertemplate: kept.map((index) => [`<b>${safe(block.labels[index])}</b>`, safe(group),
+          `${safe(show(block.x[index], block.x_unit))}, ${safe(show(block.y[index], block.y_unit))}`,
+          safe(block.texts[index])].join("<br>") + "<extra></extra>") };
+    });
+    // A slope is named at its start, a flat roof at its end.
+    const names = block.lines.map((line) => {
+      const slope = line.y[0] !== line.y[1];
+      const at = slope ? 0 : line.x.length - 1;
+      return { x: Math.log10(line.x[at]), y: Math.log10(line.y[at]), text: safe(line.name), showarrow: false,
+        xanchor: slope ? "left" : "right", yanchor: "bottom", xshift: slope ? 14 : 0, yshift: slope ? 0 : 1,
+        bgcolor: "rgba(255,255,255,0.8)", font: { size: 12 } };
+    });
+    const callouts = Object.entries(block.callouts).map(([text, [x, y]]) => ({ x: Math.log10(x), y: Math.log10(y),
+      text: safe(text), showarrow: true, arrowhead: 2, ax: -46, ay: -30, font: { size: 12 } }));
+    const narrow = place.clientWidth < 600;
+    Plotly.newPlot(place, [...lines, ...points], { font: FONT, hovermode: "closest", height: narrow ? 440 : 520,
+      margin: { l: 20, r: 16, t: 40, b: 20 }, xaxis: axis(block.x_title, block.x_unit),
+      yaxis: axis(block.y_title, block.y_unit), annotations: [...names, ...callouts], showlegend: true,
+      plot_bgcolor: "#ffffff", hoverlabel: { align: "left", bgcolor: "#ffffff", font: { color: "#1b2430" } },
+      legend: { orientation: "h", itemsizing: "constant", y: narrow ? -0.25 : -0.16, yanchor: "top", x: 0 },
+    }, CONFIG);
+  };
+
   class Scatter {
     constructor(root, block) {
       this.root = root;
@@ -89,12 +134,19 @@
       this.headings = Object.entries(block.headings).concat(rest.length ? [["further", rest]] : []);
       const extra = [...new Set(block.groups)].filter((name) => !block.group_order.includes(name));
       this.order = [...block.group_order, ...extra];
+      this.binary = new Set(Object.keys(block.columns).filter((key) => this.unit(key) === "B"
+        && block.columns[key].every((value) => value === null || value % 1024 === 0)));
       this.controls();
     }
 
     name(key) { return this.block.names[key] || key; }
 
     unit(key) { return this.block.units[key] || ""; }
+
+    shown(key, index) {
+      const value = this.block.columns[key][index];
+      return value > 0 && this.binary.has(key) ? showBinary(value) : show(value, this.unit(key));
+    }
 
     controls() {
       for (const axis of ["x", "y"]) {
@@ -141,12 +193,12 @@
       const lines = [`<b>${safe(this.block.labels[index])}</b>`];
       for (const axis of ["x", "y"]) {
         const key = this.axes[axis].key;
-        lines.push(`${safe(this.name(key))}: ${safe(show(this.block.columns[key][index], this.unit(key)))}`);
+        lines.push(`${safe(this.name(key))}: ${safe(this.shown(key, index))}`);
       }
       const [, first] = this.headings[0];
       for (const key of first.slice(0, 10)) {
         const text = key in this.block.columns
-          ? show(this.block.columns[key][index], this.unit(key)) : this.block.texts[key][index];
+          ? this.shown(key, index) : this.block.texts[key][index];
         if (text !== null && text !== "unknown") lines.push(`${safe(this.name(key))} = ${safe(text)}`);
       }
       return `${lines.join("<br>")}<extra></extra>`;
@@ -207,7 +259,7 @@
       return { title: { text: wrapped(shown, 44), standoff: 10 }, type: log ? "log" : "linear", ...ticks(unit),
         gridcolor: "#e3e7ec", zeroline: false, automargin: true, linecolor: "#8b95a3", showline: true,
         ticks: "outside", nticks: name === "x" && this.place.clientWidth < 600 ? 5 : undefined,
-        ...(log ? { dtick: this.decades(key) > 1.6 ? 1 : "D2" } : {}) };
+        ...(log ? { dtick: this.decades(key) > 2.5 ? 1 : "D2" } : {}) };
     }
 
     decades(key) {
@@ -264,7 +316,7 @@
           const isNumber = key in block.columns;
           const value = (isNumber ? block.columns : block.texts)[key][index];
           if (value === null && !isNumber) continue;
-          const cell = element("dd", isNumber ? show(value, this.unit(key)) : value);
+          const cell = element("dd", isNumber ? this.shown(key, index) : value);
           if (isNumber && value !== null) cell.title = String(value);
           list.append(element("dt", this.name(key)), cell);
         }
@@ -276,6 +328,7 @@
   }
 
   for (const place of document.querySelectorAll(".bars[data-plot]")) drawBars(place, plots[place.dataset.plot]);
+  for (const place of document.querySelectorAll(".logs[data-plot]")) drawLogs(place, plots[place.dataset.plot]);
   for (const root of document.querySelectorAll("[data-scatter]")) {
     new Scatter(root, plots[root.dataset.scatter]).start();
   }

@@ -342,6 +342,6 @@ def _result(
         settings={
             "strategy": header.strategy, "population": header.population, "seed": header.seed,
             "batch": header.batch, "versions": [dict(entry) for entry in header.versions],
-            "created_utc": header.created_utc,
+            "created_utc": header.created_utc, "targets": dict(header.space.get("targets", {})),
         },
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pentarch.contracts.figures import show_margin
 from pentarch.results import TargetId, Trial, VerdictKind
 from pentarch.search.answer import nearness
 
@@ -33,9 +34,8 @@ class Progress:
         """What the nearest design so far achieves, as text."""
         if self.targets_met is None:
             return "no design can run yet"
-        margin = "unknown" if self.margin is None else f"{self.margin:+.2f}"
         met = f"best meets {self.targets_met} of {len(TargetId)} targets"
-        return f"{met}, least margin {margin} ({self.binding})"
+        return f"{met}, least margin {show_margin(self.margin)} ({self.binding})"
 
     def line(self) -> str:
         """Return one line of text."""

@@ -93,7 +93,9 @@ MENU = ((128, 128, 32), (64, 128, 32), (16, 64, 32))
 """A short tile menu."""
 
 
-def cached_machine(length: int = 1, *, cache: dict[str, Any] | None = None, **engine: Any) -> MachineTable:
+def cached_machine(
+    length: int = 1, *, cache: dict[str, Any] | None = None, **engine: Any
+) -> MachineTable:
     """Return memory -> cache -> 16 units with a tile menu and a buffer each."""
     unit: dict[str, Any] = {
         "feeds_from": "own", "units": 16.0, "stationary": Stationary.NONE, "tile_menu": MENU,
@@ -180,7 +182,9 @@ def collectives(*rows: dict[str, Any]) -> CollectiveTable:
     return table
 
 
-def request(on: MachineTable, rows: RowCommon, *, sequences: Any = 1.0, **changes: Any) -> RowRequest:
+def request(
+    on: MachineTable, rows: RowCommon, *, sequences: Any = 1.0, **changes: Any
+) -> RowRequest:
     """Return the request for rows, all with the same number of sequences or one per design."""
     kind = {
         GemmTable: OperatorKind.GEMM, AttentionTable: OperatorKind.ATTENTION,

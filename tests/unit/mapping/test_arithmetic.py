@@ -1,15 +1,17 @@
 from typing import Any
 
 import pytest
+from tests.unit.mapping.machines import array, machine, vector
 
 from pentarch.hardware.parts import EngineKind
 from pentarch.mapping.arithmetic import bits_to_bytes, resolve, wanted_format
 from pentarch.workload.formats import number_format
-from tests.unit.mapping.machines import array, machine, vector
 
 
 def with_rates(*rates: dict[str, float], **changes: Any) -> Any:
-    engines = [array(name=f"engine{i}", macs_per_cycle=rate, **changes) for i, rate in enumerate(rates)]
+    engines = [
+        array(name=f"engine{i}", macs_per_cycle=rate, **changes) for i, rate in enumerate(rates)
+    ]
     return machine(engines=(*engines, vector()))
 
 

@@ -2,12 +2,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from pentarch.errors import InputError
-from pentarch.hardware.parts import Management, Scope, Stationary
-from pentarch.hardware.runtime import AttentionKernel, Runtime
-from pentarch.mapping.cost_attention import cost_attention
-from pentarch.mapping.costs import RowCosts
 from tests.unit.mapping.machines import (
     PJ,
     array,
@@ -20,6 +14,12 @@ from tests.unit.mapping.machines import (
     request,
     vector,
 )
+
+from pentarch.errors import InputError
+from pentarch.hardware.parts import Management, Scope, Stationary
+from pentarch.hardware.runtime import AttentionKernel, Runtime
+from pentarch.mapping.cost_attention import cost_attention
+from pentarch.mapping.costs import RowCosts
 
 FUSED = Runtime(name="fused", attention=AttentionKernel.FUSED)
 UNFUSED = Runtime(name="unfused", attention=AttentionKernel.UNFUSED)
@@ -134,7 +134,9 @@ def long_rows(buffer: float) -> dict[AttentionKernel, RowCosts]:
            "query_tokens": 16.0, "keys": 16.0, "causal": False}  # fmt: skip
     return {
         kernel: cost_attention(
-            request(with_buffer(buffer), attentions(row), runtime=Runtime(name="r", attention=kernel))
+            request(
+                with_buffer(buffer), attentions(row), runtime=Runtime(name="r", attention=kernel)
+            )
         )
         for kernel in AttentionKernel
     }
@@ -194,7 +196,9 @@ def test_a_resident_cache_is_read_on_chip_only() -> None:
 
 def test_two_buffers_pass_queries_keys_and_outputs_through_both() -> None:
     inner = level("own", scope=Scope.UNIT, size_bytes=1024.0)
-    on = machine(levels=(memory(), level("buffer"), inner), engines=(array(feeds_from="own"), vector()))
+    on = machine(
+        levels=(memory(), level("buffer"), inner), engines=(array(feeds_from="own"), vector())
+    )
     costs = cost_attention(request(on, attentions({}), sequences=3.0, runtime=FUSED))
     # Both levels hold all of a head: each byte passes each of them once on its way in or out.
     moved_in, macs = DECODE_KV + DECODE_Q, DECODE_SCORES * 8
@@ -229,7 +233,9 @@ def test_without_softmax_rates_or_a_vector_engine_nothing_runs() -> None:
 
 
 def test_an_engine_that_no_buffer_feeds_is_an_error_that_names_the_levels() -> None:
-    on = machine(levels=(memory(),), engines=(array(feeds_from="memory"), vector(feeds_from="memory")))
+    on = machine(
+        levels=(memory(),), engines=(array(feeds_from="memory"), vector(feeds_from="memory"))
+    )
     with pytest.raises(InputError, match=r"no attention mapper for the levels memory"):
         cost_attention(request(on, attentions({})))
     streaming = machine(levels=(memory(), level("buffer", management=Management.FIFO)))

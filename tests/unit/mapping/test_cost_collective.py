@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from tests.unit.mapping.machines import PJ, collectives, gemms, link, machine, request
 
 from pentarch.hardware.parts import Topology
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.cost_collective import cost_collective
-from tests.unit.mapping.machines import PJ, collectives, gemms, link, machine, request
 
 RING = link(topology=Topology.RING)
 

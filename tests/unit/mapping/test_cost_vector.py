@@ -2,10 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.mapping.machines import IDEAL, PJ, array, gemms, machine, request, vector, vectors
 
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.cost_vector import cost_vector, is_fused
-from tests.unit.mapping.machines import IDEAL, PJ, array, gemms, machine, request, vector, vectors
 
 UNFUSED = Runtime(name="plain", fused_functions=frozenset())
 
@@ -38,7 +38,9 @@ def test_primitives_follow_one_another_at_their_own_rates() -> None:
 
 def test_the_runtime_decides_what_is_fused() -> None:
     rows = vectors(
-        {"functions": "rms_norm"}, {"functions": "quantize"}, {"functions": "sampling", "fusable": False}
+        {"functions": "rms_norm"},
+        {"functions": "quantize"},
+        {"functions": "sampling", "fusable": False},
     )
 
     def fused(runtime: Runtime) -> list[bool]:
@@ -64,7 +66,9 @@ def test_a_fused_append_still_writes_new_keys_and_values() -> None:
 
 def test_an_append_to_a_resident_cache_stays_on_chip() -> None:
     resident = np.array([False, True])
-    costs = cost_vector(request(machine(2), vectors(APPEND, {}), runtime=UNFUSED, resident_kv=resident))
+    costs = cost_vector(
+        request(machine(2), vectors(APPEND, {}), runtime=UNFUSED, resident_kv=resident)
+    )
     assert costs.write_bytes["memory"].tolist() == [[32, 0], [32, 32]]
     assert costs.write_bytes["buffer"].tolist() == [[0, 32], [0, 0]]
     assert costs.read_bytes["memory"].tolist() == [[64, 64], [80, 80]]

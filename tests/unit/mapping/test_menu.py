@@ -3,10 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.unit.mapping.machines import MENU, cached_machine, machine
 
 from pentarch.mapping.arithmetic import resolve
 from pentarch.mapping.menu import SPLITS, MenuChoice, MenuShape, choose_tiles
-from tests.unit.mapping.machines import MENU, cached_machine, machine
 
 CACHE_BYTES = 1e6
 
@@ -85,9 +85,19 @@ def test_an_operand_that_fits_half_the_cache_is_read_once() -> None:
     a_bytes, b_bytes = 2 * 100_000 * 250, 2 * 250 * 1000
     # 8 tiles across, 4 at once beside 4 down: A passes twice
     assert fits.memory_read_bytes.item() == 2 * a_bytes + b_bytes
-    smaller = choose(100_000, 250, 1000, cache={"size_bytes": CACHE_BYTES - 8}, tile_menu=((128, 128, 32),))
+    smaller = choose(
+        100_000, 250, 1000, cache={"size_bytes": CACHE_BYTES - 8}, tile_menu=((128, 128, 32),)
+    )
     down, tall = math.ceil(100_000 / 128), 4
     assert smaller.memory_read_bytes.item() == 2 * a_bytes + math.ceil(down / tall) * b_bytes
+
+
+def test_wide_tiles_are_stacked_so_that_a_wave_reads_a_square() -> None:
+    # Tiles of 64 x 256: 8 down by 2 across read 512 rows of each operand. 32 x 16 tiles of both
+    # operands far beyond the cache: A passes 16 / 2 times, B 32 / 8 times.
+    choice = choose(32 * 64, 1000, 16 * 256, tile_menu=((64, 256, 32),))
+    a_bytes, b_bytes = 2048 * 1000 * 2, 1000 * 4096 * 2
+    assert choice.memory_read_bytes.item() == 8 * a_bytes + 4 * b_bytes
 
 
 def test_partial_sums_of_a_split_are_written_and_read_by_all_units_but_one() -> None:

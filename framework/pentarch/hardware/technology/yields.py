@@ -1,6 +1,7 @@
 """Dies per wafer and the share of them that works."""
 
 from enum import StrEnum
+from math import comb
 
 import numpy as np
 
@@ -121,13 +122,13 @@ def harvested_yield(
             expected="0 to the number of units, of at least one",
         )
     fixed = negative_binomial_yield(fixed_defects, alpha=alpha)
-    if needed == 0:
-        return _shaped(np.asarray(fixed) * np.ones_like(np.asarray(unit_defects)))
-    from scipy.special import betainc
-
-    # the upper tail of a binomial is a regularized incomplete beta function
-    tail = betainc(needed, units - needed + 1, np.asarray(poisson_yield(unit_defects)))
-    return _shaped(np.asarray(fixed * tail, dtype=np.float64))
+    working = np.asarray(poisson_yield(unit_defects), dtype=np.float64)
+    tail = np.zeros_like(working)
+    # The fewest terms: few dead units are allowed, and their terms are the largest.
+    for dead in range(units - needed + 1):
+        ways = float(comb(units, dead))
+        tail = tail + ways * (1.0 - working) ** dead * working ** (units - dead)
+    return _shaped(np.asarray(fixed * np.minimum(tail, 1.0), dtype=np.float64))
 
 
 def _shaped(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Values:
