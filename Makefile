@@ -9,7 +9,7 @@ SEED ?= 1
 COMPILED := same_bytes or literal_optimum or batch_equals_its_designs
 EXAMPLE := tests/third_party/pentarch_example
 
-.PHONY: help search test lint format clean
+.PHONY: help search test lint format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test     linters, types, import rules, and all tests with coverage"
 	@echo "make lint     linters, types and import rules only"
 	@echo "make format   rewrite the code in the project's format"
+	@echo "make docs     the documentation site in site/, checked strictly"
 	@echo "make clean    remove .venv, caches and build outputs (runs/ stays)"
 
 # Each stamp says that the environment holds what the files it depends on ask for.
@@ -34,6 +35,10 @@ $(VENV)/installed: $(VENV)/made pyproject.toml constraints.txt
 $(VENV)/developing: $(VENV)/installed $(EXAMPLE)/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable $(EXAMPLE)
+	touch $@
+
+$(VENV)/documenting: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 search: $(VENV)/installed
@@ -56,6 +61,11 @@ format: $(VENV)/developing
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# A broken link or a reference page that is out of date is an error.
+docs: $(VENV)/documenting
+	$(BIN)/python docs/make_reference.py --check
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q -b html -d build/doctrees docs site
+
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist htmlcov site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find framework plugins spaces tests -name __pycache__ -type d -prune -exec rm -rf {} +

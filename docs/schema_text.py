@@ -59,6 +59,12 @@ def _type_text(annotation: Any) -> str:
 
 
 def field_table(model: type[BaseModel], *, without: type[BaseModel] | None = None) -> Iterator[str]:
+    """Yield a table of the fields of a model.
+
+    Args:
+        model: What a file or a key of it holds.
+        without: Base class whose fields are left out.
+    """
     from pentarch.units import unit_of
 
     schema = model.model_json_schema(by_alias=True, mode="validation")

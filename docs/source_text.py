@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 CODE_WIDTH = 96
@@ -13,6 +14,7 @@ CODE_WIDTH = 96
 
 
 def one_line(description: str | None) -> str:
+    """Return a description as the text of a table cell."""
     return " ".join((description or "").split()).replace("|", "\\|")
 
 
@@ -76,6 +78,7 @@ def docstring(one: Any) -> str:
 
 
 def first_line(one: Any) -> str:
+    """Return the first paragraph of a docstring as one line."""
     return one_line((inspect.getdoc(one) or "").split("\n\n", 1)[0])
 
 
@@ -84,7 +87,7 @@ def attribute_line(module: str, name: str) -> str:
     if name == "hookimpl":
         return "Marks a function of a plug-in's module as a hook."
     body = ast.parse(inspect.getsource(import_module(module))).body
-    for statement, after in zip(body, body[1:], strict=False):
+    for statement, after in pairwise(body):
         targets = statement.targets if isinstance(statement, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             value = after.value if isinstance(after, ast.Expr) else None
@@ -98,7 +101,7 @@ def attributes(contract: type) -> Iterator[str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(contract))).body[0]
     body = tree.body if isinstance(tree, ast.ClassDef) else []
     rows = []
-    for statement, after in zip(body, body[1:], strict=False):
+    for statement, after in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(after, ast.Expr):
             value = after.value.value if isinstance(after.value, ast.Constant) else ""
             kind = _unquoted(ast.unparse(statement.annotation)).replace("|", "\\|")

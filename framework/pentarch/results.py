@@ -356,6 +356,8 @@ class StudyResult(Model):
     """The design with the largest least margin."""
     front: tuple[Trial, ...]
     """Non-dominated designs over the objectives: of those that meet all five, else of all that run."""
+    compared: tuple[Design, ...] = ()
+    """Designs to be shown side by side, when this is a comparison and no search."""
     trials: tuple[Trial, ...] = Field(default=(), repr=False)
     """Every trial."""
     stopped_by: str

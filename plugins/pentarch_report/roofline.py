@@ -38,8 +38,8 @@ def _plot(name: str, evaluation: Evaluation, roofs: Roofs) -> LogPlotBlock | Non
     ]
     if not points:
         return None
-    total = sum(operator.total_s for operator in evaluation.operators)
-    shares = [operator.total_s / total for operator, _, _ in points]
+    total = sum(operator.device_s for operator in evaluation.operators)
+    shares = [operator.device_s / total for operator, _, _ in points]
     peak, ridge = roofs.peak_flops_per_s[roofs.main_format], roofs.ridge
     return LogPlotBlock(
         title=f"Roofline of one {roofs.device}, {name}",

@@ -8,7 +8,12 @@ from pentarch.targets import Targets, conditions
 
 
 def shown_designs(result: StudyResult) -> tuple[tuple[str, Design], ...]:
-    """Return the best and the nearest design by name; one entry where they are the same."""
+    """Return the designs of a comparison, else best and nearest, by name and each only once."""
+    if result.compared:
+        return tuple(
+            (f"{design.evaluation.system} (trial {design.trial.number})", design)
+            for design in result.compared
+        )
     named: list[tuple[str, Design]] = []
     for name, design in (("best", result.best), ("nearest", result.nearest)):
         if design is None:
@@ -26,7 +31,7 @@ def thresholds(result: StudyResult) -> dict[str, float]:
     if isinstance(settings, Mapping):
         targets = load(Targets, settings, where="settings.targets of the run")
         found = {condition.figure: condition.threshold for condition in conditions(targets)}
-    for design in (result.best, result.nearest):
+    for design in (result.best, result.nearest, *result.compared):
         if design is not None:
             found |= {v.figure: v.threshold for v in design.evaluation.targets}
     return found

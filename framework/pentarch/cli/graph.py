@@ -144,23 +144,24 @@ def _print_table(graph: "WorkloadGraph") -> None:
 
     console = Console()
     console.print(
-        f"{graph.workload}, {graph.phase}: {graph.tokens:,} tokens per sequence, context "
+        f"{graph.workload}, {graph.phase}: {graph.tokens:,} "
+        f"token{'' if graph.tokens == 1 else 's'} per sequence, context "
         f"{graph.context:,}\n{len(graph.operators):,} operators, "
         f"{show(float(graph.flops), 'FLOP')}, {graph.parameters:,} parameters\n",
         highlight=False, markup=False,
     )  # fmt: skip
     table = plain_table()
-    table.add_column("operator", overflow="fold", ratio=3)
+    table.add_column("operator", overflow="fold", min_width=26)
     table.add_column("times", justify="right", no_wrap=True)
-    table.add_column("shape, per sequence", overflow="fold", ratio=4)
+    table.add_column("shape, per sequence", overflow="fold", ratio=1)
     table.add_column("work", justify="right", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("parameters\n(million)", justify="right", no_wrap=True)
     for operator in graph.operators[:SHOWN]:
         work, held = operator_flops(operator), operator_parameters(operator)
         table.add_row(
             Text(operator.name), f"{operator.repeat:,}", Text(shape_of(operator)),
             show(float(work * operator.repeat), "FLOP") if work else "",
-            show(float(held * operator.repeat), "") if held else "",
+            f"{held * operator.repeat / 1e6:,.1f}" if held else "",
         )  # fmt: skip
     console.print(table, highlight=False)
     rest = len(graph.operators) - SHOWN

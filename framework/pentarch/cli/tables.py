@@ -3,7 +3,10 @@
 Numbers are never cut: columns that hold them do not wrap, the others fold.
 """
 
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ from pentarch.contracts.figures import (
     binding_verdict,
     comparison_of,
     label_of,
+    parameter_names,
     show_figure,
     show_margin,
     show_parameter,
@@ -29,6 +33,11 @@ if TYPE_CHECKING:
 
 OPERATORS = 10
 """Operators shown, those that take most time."""
+LOSSES = 6
+"""Entries of the ledger shown, the useful part among them."""
+LEAST_TITLE = 7
+"""Width that a column's title may take even where its cells are narrower."""
+_UNIT = re.compile(r"[A-Za-z%][A-Za-z0-9/%]*")
 
 _SYMBOLS = {
     VerdictKind.MET: ("✓", "+", "green"),
@@ -68,6 +77,7 @@ def print_study(
     )
     if result.best is not None:
         _print_design(console, result.best, "Best")
+        _print_ledger(console, result.best.evaluation)
     else:
         _print_line(console, why_not(result) or "")
         if result.nearest is not None:
@@ -98,6 +108,7 @@ def print_evaluation(evaluation: Evaluation, console: "Console") -> None:
     _print_verdicts(console, evaluation.targets, known=evaluation.reason)
     _print_line(console, "")
     _print_figures(console, evaluation)
+    _print_ledger(console, evaluation)
     _print_operators(console, evaluation)
     for note in evaluation.notes:
         _print_line(console, f"note: {note}", "dim")
@@ -110,7 +121,8 @@ def _print_design(console: "Console", design: Design, name: str) -> None:
 
 
 def _parameters(trial: Trial) -> Text:
-    shown = [f"{path} = {show_parameter(path, value)}" for path, value in trial.parameters.items()]
+    names = parameter_names(trial.parameters)
+    shown = [f"{names[p]} = {show_parameter(p, value)}" for p, value in trial.parameters.items()]
     return Text(", ".join(shown) or "no parameters", overflow="fold", style="dim")
 
 
@@ -159,39 +171,129 @@ def _symbol(console: "Console", kind: VerdictKind, word: str) -> Text:
 
 
 def _print_front(console: "Console", result: StudyResult, designs: int) -> None:
+    """Print the front, one line per design; further tables take the columns that do not fit."""
     trials = result.front[:designs]
     if not trials:
         return
     _print_line(console, "\nPareto front", "bold")
-    legend = Text("  ").join(_symbol(console, kind, kind.value) for kind in VerdictKind)
-    console.print(legend, highlight=False)
-    table = plain_table()
-    table.add_column("trial", no_wrap=True, justify="right")
-    table.add_column("least margin\nbinding target", justify="right", no_wrap=True)
-    table.add_column("verdicts and parameters", overflow="fold", ratio=1)
-    for trial in trials:
-        cell = _verdict_line(console, trial)
-        objectives = [
-            f"{label_of(name)} = {show_figure(name, trial.figures.get(name))}"
+    kinds = {kind for trial in trials for kind in trial.verdicts.values()}
+    legend = [_symbol(console, kind, kind.value) for kind in VerdictKind if kind in kinds]
+    order = Text("verdicts: " + ", ".join(target.value for target in TargetId) + "  ")
+    console.print(order + Text("  ").join(legend), highlight=False)
+    differing, common = _split_parameters(trials)
+    if common:
+        names = "their common parameters" if len(trials) > 1 else "its parameters"
+        _print_line(console, f"{names}: {', '.join(common)}", "dim")
+    number = _Column("trial", [Text(str(trial.number)) for trial in trials])
+    columns = [
+        _Column("verdicts", [_symbols(console, trial) for trial in trials], is_number=False),
+        _Column("least margin, binding target", [Text(_binding(trial)) for trial in trials]),
+        *(
+            _Column(
+                label_of(name),
+                [Text(show_figure(name, trial.figures.get(name))) for trial in trials],
+            )
             for name in result.objectives
-        ]
-        cell.append("\n" + ", ".join(objectives) + "\n")
-        cell.append_text(_parameters(trial))
-        table.add_row(
-            str(trial.number), f"{show_margin(trial.least_margin)}\n{trial.binding or ''}", cell
-        )
-    console.print(table, highlight=False)
+        ),
+        *differing,
+    ]  # fmt: skip
+    shown = [number]
+    for column in columns:
+        if len(shown) > 1 and not _fits(console, [*shown, column]):
+            console.print(_columns_table(shown), highlight=False)
+            _print_line(console, "")
+            shown = [number]
+        shown.append(column)
+    console.print(_columns_table(shown), highlight=False)
     rest = len(result.front) - len(trials)
     if rest > 0:
         _print_line(console, f"and {rest:,} more designs on the front", "dim")
 
 
-def _verdict_line(console: "Console", trial: Trial) -> Text:
-    return Text(" ").join(
-        _symbol(console, trial.verdicts[target.value], target.value)
-        for target in TargetId
-        if target.value in trial.verdicts
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of the front."""
+
+    title: str
+    """What it holds."""
+    cells: list[Text]
+    """One entry per design."""
+    is_number: bool = True
+    """Whether it is set flush right."""
+
+
+def _binding(trial: Trial) -> str:
+    return f"{show_margin(trial.least_margin)} {trial.binding or ''}".rstrip()
+
+
+def _symbols(console: "Console", trial: Trial) -> Text:
+    """Return the verdicts of a design as symbols in the order of the targets."""
+    kinds = [trial.verdicts.get(target.value) for target in TargetId]
+    return Text("").join(_symbol(console, kind, "") for kind in kinds if kind is not None)
+
+
+def _split_parameters(trials: Sequence[Trial]) -> tuple[list[_Column], list[str]]:
+    """Return the parameters in which designs differ as columns, the common ones as text."""
+    paths = dict.fromkeys(path for trial in trials for path in trial.parameters)
+    names = parameter_names(paths)
+    columns: list[_Column] = []
+    common: list[str] = []
+    for path in paths:
+        values = [trial.parameters.get(path) for trial in trials]
+        cells = ["-" if value is None else show_parameter(path, value) for value in values]
+        if len(set(cells)) == 1:
+            common.append(f"{names[path]} = {cells[0]}")
+            continue
+        is_number = not any(isinstance(value, bool | str) for value in values)
+        columns.append(_Column(names[path], [Text(cell) for cell in cells], is_number=is_number))
+    return columns, common
+
+
+def _columns_table(columns: Sequence[_Column]) -> Table:
+    from rich.box import SIMPLE_HEAD
+
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, header_style="bold"
     )
+    for column in columns:
+        title, cells = _hoisted(column)
+        width = max(LEAST_TITLE, *(len(cell) for cell in cells))
+        lines = textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False)
+        table.add_column(
+            Text("\n".join(lines)), overflow="fold", vertical="bottom",
+            justify="right" if column.is_number else "left",
+        )  # fmt: skip
+    for row in zip(*(_hoisted(column)[1] for column in columns), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _hoisted(column: _Column) -> tuple[str, list[Text]]:
+    """Return title and cells of a column; a unit that all cells share stands in the title."""
+    parts = [cell.plain.rsplit(" ", 1) for cell in column.cells]
+    units = {part[1] if len(part) == 2 else "" for part in parts}
+    unit = units.pop()
+    if units or not unit or not column.is_number or not _UNIT.fullmatch(unit):
+        return column.title, column.cells
+    return f"{column.title} ({unit})", [Text(part[0]) for part in parts]
+
+
+def _fits(console: "Console", columns: Sequence[_Column]) -> bool:
+    from rich.measure import Measurement
+
+    table = _columns_table(columns)
+    return Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width
+
+
+def _print_ledger(console: "Console", evaluation: Evaluation) -> None:
+    """Print where the time goes: the useful part, then the largest losses."""
+    shown, rest = evaluation.ledger[:LOSSES], evaluation.ledger[LOSSES:]
+    if not shown:
+        return
+    parts = [f"{percent(entry.share)} {entry.name}" for entry in shown]
+    if rest:
+        parts.append(f"{percent(sum(entry.share for entry in rest))} in {len(rest)} smaller losses")
+    _print_line(console, f"time: {', '.join(parts)}")
 
 
 def _print_figures(console: "Console", evaluation: Evaluation) -> None:
@@ -209,15 +311,15 @@ def _print_figures(console: "Console", evaluation: Evaluation) -> None:
 
 
 def _print_operators(console: "Console", evaluation: Evaluation) -> None:
-    operators = sorted(evaluation.operators, key=lambda operator: -operator.total_s)
+    operators = sorted(evaluation.operators, key=lambda operator: -operator.device_s)
     if not operators:
         return
-    total = sum(operator.total_s for operator in operators)
+    total = sum(operator.device_s for operator in operators)
     _print_line(console, "")
     table = plain_table()
     table.add_column("operator", overflow="fold", ratio=1)
     table.add_column("phase", no_wrap=True)
-    table.add_column("total", no_wrap=True, justify="right")
+    table.add_column("per query", no_wrap=True, justify="right")
     table.add_column("share", no_wrap=True, justify="right")
     table.add_column("bottleneck", overflow="fold")
     table.add_column("next", overflow="fold")
@@ -226,15 +328,15 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
             Text(operator.name),
             Text(operator.phase),
             show_figure("total_s", operator.total_s),
-            percent(operator.total_s / total if total > 0 else None),
+            percent(operator.device_s / total if total > 0 else None),
             Text(operator.bottleneck),
             Text(operator.next_bottleneck or "nothing"),
         )
     console.print(table, highlight=False)
     rest = operators[OPERATORS:]
     if rest:
-        seconds = show_figure("total_s", sum(operator.total_s for operator in rest))
-        _print_line(console, f"and {len(rest):,} more operators, {seconds} together", "dim")
+        share = percent(sum(operator.device_s for operator in rest) / total if total > 0 else None)
+        _print_line(console, f"and {len(rest):,} more operators, {share} together", "dim")
 
 
 def plain_table() -> Table:

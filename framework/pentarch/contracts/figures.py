@@ -34,6 +34,7 @@ _LABELS = {
     "query_usd": "cost per query",
     "programmability": "programmability score",
     "update_s": "time of an update",
+    "short_bytes": "memory missing",
     "least_margin": "least margin",
 }
 """Shown name of a figure by its key."""
@@ -52,6 +53,8 @@ _ACRONYMS = frozenset({"sram", "dram", "hbm", "kv", "tdp", "nic", "io", "mac", "
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _SMALL_USD = 1e-4
 """Sums below are shown with an exponent: money has no prefixes."""
+_PLAIN_SECONDS = 999.5
+"""Times from here on are shown in whole seconds: nobody counts in kiloseconds."""
 LOSSES_NAMED = 2
 """Losses that the sentence on a design's time, energy or price names."""
 
@@ -109,8 +112,11 @@ def show_value(value: float | None, unit: str) -> str:
         return percent(value)
     if not unit and value is not None and float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
+    if unit == "s" and value is not None and abs(value) >= _PLAIN_SECONDS:
+        return f"{value:,.0f} s"
     if unit == "USD" and value and abs(value) < _SMALL_USD:
-        return f"{value:.2e} USD"
+        digits, exponent = f"{value:.2e}".split("e")
+        return f"{digits}e{int(exponent)} USD"
     return show(value, unit)
 
 
@@ -230,9 +236,32 @@ def why_not(result: StudyResult) -> str | None:
         key=lambda verdict: (verdict.margin is not None, verdict.margin or 0.0),
     )
     clauses = "; ".join(describe_verdict(verdict) for verdict in failing)
-    nearest = f"The nearest is trial {result.nearest.trial.number}: {clauses}."
+    name = f"trial {result.nearest.trial.number}"
+    if result.compared:
+        name = f"{evaluation.system} ({name})"
+    nearest = f"The nearest is {name}: {clauses}."
     causes = _causes(evaluation, {verdict.id for verdict in failing})
-    return " ".join((start, nearest, *causes))
+    return " ".join((start, nearest, *causes, *_never_met(result.trials)))
+
+
+def _never_met(trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each target that no design meets, with the best of its margins."""
+    found = []
+    for target, counts in count_verdicts(trials).items():
+        best = max(
+            (
+                (margin, -trial.number)
+                for trial in trials
+                if (margin := trial.margins.get(target)) is not None
+            ),
+            default=None,
+        )
+        if len(trials) > 1 and best is not None and not counts[VerdictKind.MET]:
+            found.append(
+                f"No design meets {target} at all: trial {-best[1]} comes nearest to it (margin "
+                f"{show_margin(best[0])})."
+            )
+    return found
 
 
 def _causes(evaluation: Evaluation, failing: set[TargetId]) -> list[str]:

@@ -240,4 +240,8 @@ def _join_segments(
         pass_s=np.concatenate([one.pass_s for one in found]),
         interval_s=np.concatenate([one.interval_s for one in found]),
         bottleneck=tuple(name for one in found for name in one.bottleneck),
+        used={
+            name: np.concatenate([one.used.get(name, np.zeros(1)) for one in found])
+            for name in stacked_names(*(one.used for one in found))
+        },
     )

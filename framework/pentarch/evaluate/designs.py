@@ -1,6 +1,7 @@
 """N designs of one prepared scenario: from device columns to figures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,9 +65,11 @@ def _run_stage(
 ) -> StageResult:  # fmt: skip
     scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
     memory = memory_use(table, machine, scenario.runtime, own)
+    kept = residency(memory, machine)
+    memory = replace(memory, on_chip=kept.bytes)
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
-        concurrency=micro, residency=residency(memory, machine), store=store,
+        concurrency=micro, residency=kept, store=store,
         useful=prepared.useful[index],
     )  # fmt: skip
     return run_stage(

@@ -1,6 +1,6 @@
 """Can a design run at all: memory, operators, power cap, reticle, countable resources."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,8 @@ def _checks(stage: StageResult) -> Iterator[Check]:
             ),
         )
     yield from _budgets(machine)
+    for segment in stage.costs.segments.values():
+        yield from _budget_checks(machine, segment.used)
 
 
 def _operator_reason(stage: StageResult, index: int) -> str:
@@ -90,11 +92,16 @@ def _operator_reason(stage: StageResult, index: int) -> str:
 
 
 def _budgets(machine: MachineTable) -> Iterator[Check]:
-    if machine.budget is None:
-        return
-    for name, used in machine.budget.used.items():
-        available = machine.budget.available.get(name, np.zeros(machine.length))
-        yield _budget_check(machine.name, name, used=used, available=available)
+    if machine.budget is not None:
+        yield from _budget_checks(machine, machine.budget.used)
+
+
+def _budget_checks(machine: MachineTable, used: Mapping[str, Floats]) -> Iterator[Check]:
+    """Yield a check per resource; what the machine does not list it has none of."""
+    budget = {} if machine.budget is None else machine.budget.available
+    for name, taken in used.items():
+        available = budget.get(name, np.zeros(machine.length))
+        yield _budget_check(machine.name, name, used=taken, available=available)
 
 
 def _budget_check(machine: str, name: str, *, used: Floats, available: Floats) -> Check:

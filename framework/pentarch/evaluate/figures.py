@@ -109,7 +109,7 @@ def _times(
     own, generated = deployment.own, float(stages[0].costs.given.table.output_tokens)
     micro_batches = own / stages[0].costs.given.concurrency
     prefill = sum_rows([stage.prefill.seconds for stage in stages])
-    slot = np.max([stage.prefill.seconds / stage.copies for stage in stages], axis=0)
+    slot = np.max([stage.prefill_slot_s for stage in stages], axis=0)
     through = sum_rows([stage.decode.seconds for stage in stages])
     slowest = np.max([stage.decode.seconds / stage.copies for stage in stages], axis=0)
     decode = np.maximum(through, micro_batches * slowest)

@@ -29,11 +29,13 @@ class MemoryUse:
     capacity: Floats
     queries: Floats
     """Queries whose KV cache is held."""
+    on_chip: Floats
+    """The part of them that lives in an on-chip buffer for good, and needs no room in memory."""
 
     @property
     def total(self) -> Floats:
-        """Everything that has to fit."""
-        return self.weights + self.kv + self.activations
+        """Everything that has to fit into memory."""
+        return self.weights + self.kv + self.activations - self.on_chip
 
     @property
     def fits(self) -> npt.NDArray[np.bool_]:
@@ -42,10 +44,13 @@ class MemoryUse:
 
     def reason(self, index: int, *, device: str) -> str:
         """Return the arithmetic of a design that does not fit."""
+        kept = float(self.on_chip[index])
+        less = f" - {show(kept, 'B')} kept on chip" if kept else ""
         return (
             f"{device} needs {show(float(self.weights[index]), 'B')} of weights + "
             f"{show(float(self.kv[index]), 'B')} of KV cache for {self.queries[index]:g} queries + "
-            f"{show(float(self.activations[index]), 'B')} of activations = "
+            f"{show(float(self.activations[index]), 'B')} of activations"
+            f"{less} = "
             f"{show(float(self.total[index]), 'B')}, its memory has "
             f"{show(float(self.capacity[index]), 'B')}: "
             f"{show(float(self.total[index] - self.capacity[index]), 'B')} short"
@@ -73,6 +78,7 @@ def memory_use(
         activations=tokens * table.activation_bytes_per_token[stage],
         capacity=capacity,
         queries=queries,
+        on_chip=np.zeros(machine.length),
     )
 
 
@@ -86,7 +92,8 @@ def residency(use: MemoryUse, machine: MachineTable) -> Residency:
     if len(machine.levels) < 2 or machine.levels[1].management is not Management.SOFTWARE:
         return Residency(weights=nothing, kv=nothing, bytes=np.zeros(machine.length))
     buffer = machine.levels[1]
-    room = buffer.instances * buffer.size_bytes * buffer.usable * (1.0 - TILE_SHARE)
+    tiles = 0.0 if buffer.holds == {"weights"} else TILE_SHARE
+    room = buffer.instances * buffer.size_bytes * buffer.usable * (1.0 - tiles)
     weights = (use.weights <= room) & ("weights" in buffer.holds)
     kv = weights & (use.weights + use.kv <= room) & ("kv" in buffer.holds)
     taken = np.where(weights, use.weights, 0.0) + np.where(kv, use.kv, 0.0)

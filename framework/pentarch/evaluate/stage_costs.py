@@ -223,7 +223,10 @@ def cost_stage(given: StageInput) -> StageCosts:
         requests = tuple(_requests(given, phase))
         segment = None
         if requests:
-            segment = ask_segment(given.backend, SegmentRequest(phase=phase, requests=requests))
+            passes = 1.0 if phase is Phase.PREFILL else float(given.table.output_tokens - 1)
+            segment = ask_segment(
+                given.backend, SegmentRequest(phase=phase, requests=requests, passes=passes)
+            )
         if segment is None:
             kinds += [_cost_kind(given, request) for request in requests]
             continue
@@ -280,13 +283,20 @@ def _kind_costs(given: StageInput, request: RowRequest, costs: RowCosts) -> Kind
 
 
 def _check_pass(given: StageInput, request: RowRequest, segment: SegmentCosts) -> None:
-    good = np.isfinite(segment.pass_s) & (segment.pass_s > 0)
-    if not good.all():
-        design = int(np.argmin(good))
-        raise CostError(
-            figure="pass_s", operator=f"{request.rows.names[0]} and what follows",
-            machine=f"{given.machine.name}, design {design}", value=float(segment.pass_s[design]),
-        )  # fmt: skip
+    checks = {
+        "pass_s": (segment.pass_s, segment.pass_s > 0),
+        "interval_s": (
+            segment.interval_s, (segment.interval_s > 0) & (segment.interval_s <= segment.pass_s),
+        ),
+    }  # fmt: skip
+    for figure, (values, is_right) in checks.items():
+        good = np.isfinite(values) & is_right
+        if not good.all():
+            design = int(np.argmin(good))
+            raise CostError(
+                figure=figure, operator=f"{request.rows.names[0]} and what follows",
+                machine=f"{given.machine.name}, design {design}", value=float(values[design]),
+            )  # fmt: skip
 
 
 def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest:
@@ -340,7 +350,7 @@ def _seconds_per_mac(request: RowRequest) -> Floats:
     else:
         return result
     for pair in dict.fromkeys(pairs):
-        product = resolve(request.machine, *pair)
+        product = resolve(request.machine, *pair, request.kind)
         if product is not None:
             result[[other == pair for other in pairs]] = 1.0 / product.peak_macs_per_s
     return result

@@ -6,6 +6,7 @@ from pentarch.evaluate.memory import MemoryUse
 from pentarch.evaluate.power import PhasePower, cap_phase
 from pentarch.evaluate.stage_costs import StageCosts
 from pentarch.graph.operators import Phase
+from pentarch.hardware.columns import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +25,16 @@ class StageResult:
     """Devices that run one of its equal copies side by side."""
     copies: float
     """Equal copies in sequence; times and energies of the rows count all of them."""
+
+    @property
+    def prefill_slot_s(self) -> Floats:
+        """Time for which one prefill keeps another out of one copy of the stage, shape (N,).
+
+        The whole time or, where the back-end overlaps passes, the interval between them.
+        """
+        slot = self.prefill.seconds / self.copies
+        segment = self.costs.segments.get(Phase.PREFILL)
+        return slot if segment is None else slot * (segment.interval_s / segment.pass_s)
 
 
 def run_stage(

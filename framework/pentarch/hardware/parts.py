@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, field_serializer
 
+from pentarch.graph.operators import OperatorKind
 from pentarch.model import Model
 
 Fraction = Field(gt=0, le=1)
@@ -91,7 +92,8 @@ class EngineKind(StrEnum):
     MATRIX = "matrix"
     VECTOR = "vector"
     IN_MEMORY = "in_memory"
-    """Matrix arithmetic inside a storage level: weights that live there are not moved."""
+    """Matrix arithmetic inside a storage level: weights live there and are never moved. A design
+    whose level cannot hold them all is infeasible."""
 
 
 class Stationary(StrEnum):
@@ -114,6 +116,9 @@ class Engine(Model):
     """Matrix, vector or in memory."""
     feeds_from: str
     """Name of the level that its operands come from."""
+    operators: frozenset[OperatorKind] = frozenset({OperatorKind.GEMM, OperatorKind.ATTENTION})
+    """Matrix work that it can run: products with weights, products of activations. Of the engines
+    that run a product in its format the one listed first is taken."""
     stationary: Stationary = Stationary.NONE
     """Which operand stays in the array."""
     tile_menu: tuple[tuple[int, int, int], ...] | None = None
@@ -144,6 +149,10 @@ class Engine(Model):
     """Values per cycle and unit of elementwise, reduce, transcendental, convert, gather, ..."""
     value_j: dict[str, NonNegativeFloat] | None = None
     """Energy per value at nominal voltage, by primitive; `None` when unknown."""
+
+    @field_serializer("operators")
+    def _in_order(self, operators: frozenset[OperatorKind]) -> list[str]:
+        return sorted(operators)
 
 
 class Topology(StrEnum):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pentarch.graph.operators import OperatorKind
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine, EngineKind
@@ -66,32 +67,35 @@ def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str | None
     return next(fitting, None), True
 
 
-def resolve(machine: MachineTable, a_format: str, b_format: str) -> Product | None:
+def resolve(
+    machine: MachineTable, a_format: str, b_format: str, kind: OperatorKind = OperatorKind.GEMM
+) -> Product | None:
     """Return how `machine` multiplies two stored formats.
 
     Args:
         machine: The designs.
         a_format: Format of the activations.
         b_format: Format of the weights, keys or values.
+        kind: GEMM or ATTENTION: an engine says which it can run.
 
     Returns:
-        The fastest engine (by its first design) that runs the wanted format or, failing that, the
-        narrowest format that holds both, floats for floats; `None` when no engine can.
+        The engine listed first that runs the wanted format or, failing that, the narrowest format
+        that holds both, floats for floats; `None` when no engine can. The choice depends on the
+        structure only, so designs of one batch share it.
     """
     first, second = number_format(a_format), number_format(b_format)
     wanted, dequantized = wanted_format(first, second)
     if wanted is None:
         return None
-    offers: list[tuple[tuple[float, float], Columns[Engine], str]] = []
+    offers: list[tuple[float, Columns[Engine], str]] = []
     target = number_format(wanted)
     for engine in machine.engines:
-        if engine.kind is EngineKind.VECTOR:
+        if engine.kind is EngineKind.VECTOR or kind not in engine.operators:
             continue
-        for name, rate in engine.macs_per_cycle.items():
+        for name in engine.macs_per_cycle:
             fitting = _stands_in(target, number_format(name))
             if fitting is not None:
-                speed = float(rate[0] * engine.units[0] * engine.clock_hz[0])
-                offers.append(((fitting, -speed), engine, name))
+                offers.append((fitting, engine, name))
     if not offers:
         return None
     _, engine, chosen = min(offers, key=lambda offer: offer[0])

@@ -3,10 +3,13 @@
 S bytes, p participants, latency a per hop, bandwidth B per direction and device:
 
     ring all-reduce             2 (p-1)/p S/B + 2 (p-1) a      Thakur et al. 2005, sec. 4.5
-    recursive doubling          log2(p) (S/B + a)              Thakur et al. 2005, sec. 4.5; unless p is
-                                a power of two, two rounds more than for the next lower one
+    two-shot all-reduce         2 (p-1)/p S/B + 2 a            on a switch: reduce-scatter, then all-gather,
+                                each device sending to all others at once
+    one-shot all-reduce         (p-1) S/B + a                  on a switch: each device sends all it has to
+                                all others and adds what it gets
     in-network all-reduce       S/B + 2 a                      each device sends and receives S once
-    ring all-gather, reduce-scatter   (p-1)/p S/B + (p-1) a    Thakur et al. 2005, sec. 4.1, 4.2
+    all-gather, reduce-scatter  (p-1)/p S/B + (p-1) a on a ring, Thakur et al. 2005, sec. 4.1, 4.2;
+                                + a on a switch
     pairwise all-to-all         (p-1)/p S/B + a on a switch; floor(p^2/4)/p S/B + (p-1) a elsewhere,
                                 as devices pass on what goes past them: on a ring, each block of
                                 S/p makes min(i, p-i) hops
@@ -77,14 +80,14 @@ def _all_reduce(
     link: Columns[Link], *, transfer: Floats, size_bytes: Floats, degree: float
 ) -> tuple[Floats, Floats]:
     hop, share = link.latency_s, (degree - 1) / degree
-    ring = 2 * share * transfer + 2 * (degree - 1) * hop
-    seconds, sent = ring, 2 * share * size_bytes
     if link.topology is Topology.SWITCH:
-        rounds = float(np.floor(np.log2(degree)))
-        rounds += 0.0 if 2.0**rounds == degree else 2.0
-        doubling = rounds * (transfer + hop)
-        sent = np.where(doubling < seconds, rounds * size_bytes, sent)
-        seconds = np.minimum(doubling, seconds)
+        one_shot = (degree - 1) * transfer + hop
+        two_shot = 2 * share * transfer + 2 * hop
+        seconds = np.minimum(one_shot, two_shot)
+        sent = np.where(one_shot < two_shot, (degree - 1) * size_bytes, 2 * share * size_bytes)
+    else:
+        seconds = 2 * share * transfer + 2 * (degree - 1) * hop
+        sent = 2 * share * size_bytes
     if link.in_network_reduction:
         switched = transfer + 2 * hop
         sent = np.where(switched < seconds, size_bytes, sent)

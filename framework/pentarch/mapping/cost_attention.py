@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.errors import InputError
+from pentarch.graph.operators import OperatorKind
 from pentarch.graph.table import AttentionTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
@@ -64,7 +65,7 @@ def cost_attention(request: RowRequest) -> RowCosts:
         by_format.setdefault(pair, []).append(index)
     for (query_format, kv_format), members in by_format.items():
         picked = np.array(members, dtype=np.intp)
-        product = resolve(machine, query_format, kv_format)
+        product = resolve(machine, query_format, kv_format, OperatorKind.ATTENTION)
         if product is None:
             text = f"no engine of {machine.name} multiplies {query_format} by {kv_format}"
             ledger.cannot_run(picked, text)

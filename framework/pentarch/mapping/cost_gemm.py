@@ -9,7 +9,7 @@ from pentarch.errors import InputError
 from pentarch.graph.table import GemmTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Buffering, Level, Management, Stationary
+from pentarch.hardware.parts import Buffering, EngineKind, Level, Management, Stationary
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.arrays import array_seconds
 from pentarch.mapping.assemble import RowLedger
@@ -119,7 +119,9 @@ def _add_mapping(
     inner = machine.level_index(product.engine.feeds_from)
     buffers = machine.levels[1 : inner + 1]
     kinds = tuple(level.management for level in buffers)
-    if product.engine.tile_menu is not None and kinds[:1] == (Management.CACHE,):
+    if product.engine.kind is EngineKind.IN_MEMORY:
+        _add_in_memory(ledger, request, product, shape)
+    elif product.engine.tile_menu is not None and kinds[:1] == (Management.CACHE,):
         _add_menu(ledger, request, product, shape, buffers)
     elif kinds and all(kind is Management.SOFTWARE for kind in kinds) and len(kinds) <= 2:
         _add_optimum(ledger, request, product, shape, buffers)
@@ -132,6 +134,30 @@ def _add_mapping(
             "or two software-managed buffers, or a cache before an engine with a tile menu. A back-end "
             "can cost GEMM rows itself with `cost_rows`."
         )
+
+
+def _add_in_memory(
+    ledger: RowLedger, request: RowRequest, product: Product, shape: GemmShape
+) -> None:
+    """Weights stay where they are multiplied: activations come from memory once, results return.
+
+    Reading the weights is part of the energy of a multiply-accumulate of such an engine.
+    """
+    engine, memory = product.engine, request.machine.levels[0]
+    k, n = shape.column("k"), shape.column("n")
+    nothing = np.zeros_like(shape.m)
+    seconds, _ = array_seconds(
+        product, m=shape.m, k=k, n=n, instances=shape.instances, spill_s=nothing
+    )
+    ledger.add_compute(shape.picked, engine.name, seconds, None, energy_known=True)
+    inputs = shape.m * shape.instances * k * shape.word_bytes("a_formats")[:, None]
+    outputs = shape.m * shape.instances * n * shape.word_bytes("out_formats")[:, None]
+    ledger.add_traffic(shape.picked, memory, inputs, outputs)
+    if engine.feeds_from != memory.name:
+        held = nothing.astype(np.bool_)
+        if request.resident_weights is not None:
+            held = np.broadcast_to(request.resident_weights, shape.m.shape)
+        ledger.restrict(shape.picked, held, f"{engine.feeds_from} cannot hold all weights")
 
 
 def _add_optimum(

@@ -90,7 +90,9 @@ class SegmentRequest:
     phase: Phase
     """Phase of the rows."""
     requests: tuple[RowRequest, ...]
-    """All rows of the phase, by kind."""
+    """All rows of the phase, by kind; decode attention has one row per context."""
+    passes: float = 1.0
+    """Forward passes of one query that the rows' executions stand for: 1, or the decode steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +104,10 @@ class SegmentCosts:
     pass_s: Floats
     """Time of one forward pass of the segment, shape (N,): replaces the sum over the rows."""
     interval_s: Floats
-    """Time after which the segment can accept the next pass, shape (N,); at most `pass_s`."""
+    """Time after which the segment can accept the next pass, shape (N,); at most `pass_s`. The prefill
+    of another query keeps a query waiting for so long."""
     bottleneck: tuple[str, ...]
     """Resource that sets the interval, by design, length N."""
+    used: Mapping[str, Floats] = field(default_factory=dict)
+    """Countable resources that the segment takes, shape (N,) each; more than the machine's
+    `Budget.available` is infeasible."""

@@ -50,6 +50,7 @@ def as_study(evaluations: Sequence[Evaluation]) -> StudyResult:
         # One design is shown even if it cannot run: its reason is the answer.
         nearest=designs[0] if len(designs) == 1 else shown_nearest,
         front=front(trials, _OBJECTIVES),
+        compared=tuple(designs) if len(designs) > 1 else (),
         trials=trials,
         stopped_by="exhausted",
         settings={"version": evaluations[0].inputs.version},

@@ -26,6 +26,7 @@
     if (unit === "%") return `${plain(value * 100, 3)} %`;
     if (!unit) return Number.isInteger(value) ? value.toLocaleString("en-US") : plain(value, 3);
     if (value === 0) return `0 ${unit}`;
+    if (unit === "s" && Math.abs(value) >= 999.5) return `${plain(value, 3)} s`;
     if (unit === "USD" && Math.abs(value) < 1e-4) return `${value.toExponential(2)} USD`;
     if (UNPREFIXED.has(unit)) return `${plain(value, 3)} ${unit}`;
     const size = Math.abs(value);
@@ -55,6 +56,24 @@
     return { tickformat: "~s", ticksuffix: unit };
   };
 
+  // The colors by name; of one bar with several parts also their values and shares.
+  const legend = (block, shown) => {
+    const list = element("ul", undefined, "legend");
+    const total = shown.reduce((sum, [, [value]]) => sum + value, 0);
+    shown.forEach(([part, values], index) => {
+      const item = element("li");
+      const swatch = element("span", undefined, index >= PARTS.length ? "swatch striped" : "swatch");
+      swatch.style.backgroundColor = PARTS[index % PARTS.length];
+      item.append(swatch, part);
+      if (block.bars.length === 1 && total > 0) {
+        const share = show(values[0] / total, "%");
+        item.append(" ", element("b", block.unit === "%" ? share : `${show(values[0], block.unit)}, ${share}`));
+      }
+      list.append(item);
+    });
+    return list;
+  };
+
   const drawBars = (place, block) => {
     const narrow = place.clientWidth < 600;
     const names = block.bars.map((name) => wrapped(name, narrow ? 16 : 34));
@@ -69,16 +88,15 @@
         `${safe(block.bars[row])}<br>${safe(part)}: ${safe(show(value, block.unit))}<extra></extra>`),
     }));
     const lines = names.reduce((sum, name) => sum + Math.max(1.6, name.split("<br>").length), 0);
-    const legendRows = narrow ? shown.length : Math.ceil(shown.length / 5);
+    place.before(legend(block, shown));
     Plotly.newPlot(place, traces, {
-      barmode: "stack", font: FONT, height: 90 + 22 * lines + 22 * legendRows, dragmode: false,
-      margin: { l: 10, r: 24, t: 8, b: 40 }, bargap: 0.3, uniformtext: { mode: "hide", minsize: 11 },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
+      barmode: "stack", font: FONT, height: 58 + 24 * lines, dragmode: false,
+      margin: { l: 10, r: 24, t: 8, b: 36 }, bargap: 0.3, uniformtext: { mode: "hide", minsize: 11 },
       yaxis: { autorange: "reversed", automargin: true, tickvals: names.map((_, row) => row),
         ticktext: names, fixedrange: true },
       xaxis: { ...ticks(block.unit), gridcolor: "#e3e7ec", zerolinecolor: "#8b95a3", fixedrange: true,
         nticks: narrow ? 4 : 8 },
-      showlegend: true, hoverlabel: { align: "left" },
+      showlegend: false, hoverlabel: { align: "left" },
     }, { ...CONFIG, displayModeBar: false });
   };
 
@@ -101,20 +119,24 @@
           `${safe(show(block.x[index], block.x_unit))}, ${safe(show(block.y[index], block.y_unit))}`,
           safe(block.texts[index])].join("<br>") + "<extra></extra>") };
     });
-    // A slope is named at its start, a flat roof at its end.
+    // A slope is named at its start, a flat roof at its end; just inside, else the name is not drawn.
+    const logs = (values) => values.map(Math.log10);
+    const range = (values, below, above) => [Math.min(...logs(values)) - below, Math.max(...logs(values)) + above];
+    const every = (axisName) => block[axisName].concat(...block.lines.map((line) => line[axisName]));
     const names = block.lines.map((line) => {
       const slope = line.y[0] !== line.y[1];
       const at = slope ? 0 : line.x.length - 1;
       return { x: Math.log10(line.x[at]), y: Math.log10(line.y[at]), text: safe(line.name), showarrow: false,
-        xanchor: slope ? "left" : "right", yanchor: "bottom", xshift: slope ? 14 : 0, yshift: slope ? 0 : 1,
-        bgcolor: "rgba(255,255,255,0.8)", font: { size: 12 } };
+        xanchor: slope ? "left" : "right", yanchor: slope ? "top" : "bottom", xshift: slope ? 22 : -4,
+        font: { size: 12 } };
     });
     const callouts = Object.entries(block.callouts).map(([text, [x, y]]) => ({ x: Math.log10(x), y: Math.log10(y),
       text: safe(text), showarrow: true, arrowhead: 2, ax: -46, ay: -30, font: { size: 12 } }));
     const narrow = place.clientWidth < 600;
     Plotly.newPlot(place, [...lines, ...points], { font: FONT, hovermode: "closest", height: narrow ? 440 : 520,
-      margin: { l: 20, r: 16, t: 40, b: 20 }, xaxis: axis(block.x_title, block.x_unit),
-      yaxis: axis(block.y_title, block.y_unit), annotations: [...names, ...callouts], showlegend: true,
+      margin: { l: 20, r: 16, t: 40, b: 20 }, xaxis: { ...axis(block.x_title, block.x_unit),
+        range: range(every("x"), 0.05, 0.05) },
+      yaxis: { ...axis(block.y_title, block.y_unit), range: range(every("y"), 0.3, 0.4) }, annotations: [...names, ...callouts], showlegend: true,
       plot_bgcolor: "#ffffff", hoverlabel: { align: "left", bgcolor: "#ffffff", font: { color: "#1b2430" } },
       legend: { orientation: "h", itemsizing: "constant", y: narrow ? -0.25 : -0.16, yanchor: "top", x: 0 },
     }, CONFIG);

@@ -184,9 +184,30 @@ def test_the_time_of_a_segment_replaces_the_sum_over_rows() -> None:
     # a prefill is one pass, decode two; the host's step comes on top, operator starts do not
     assert value(figures, "prefill_s") == 2.25
     assert value(figures, "decode_s") == 4.5
-    assert value(figures, "query_s") == 4 * 2.25 + 4.5
+    # the other three queries' prefills keep it waiting for their interval: 0.5 of 2 s of a pass
+    assert value(figures, "query_s") == 2.25 + 3 * 2.25 * 0.25 + 4.5
     segments = figures.stages[0].costs.segments
     assert segments[Phase.DECODE].interval_s.tolist() == [0.5]
+
+
+def test_an_interval_longer_than_its_pass_is_an_error() -> None:
+    class Late(LayerPipeline):
+        pass_s = 0.25
+
+    with pytest.raises(CostError, match="interval_s"):
+        run(paper_scenario(backend=Late()))
+
+
+def test_a_segment_that_takes_more_than_the_budget_is_infeasible() -> None:
+    class Greedy(LayerPipeline):
+        def cost_segment(self, request: SegmentRequest) -> SegmentCosts | None:
+            found = super().cost_segment(request)
+            assert found is not None
+            return replace(found, used={"dsp": np.full(len(found.pass_s), 12.0)})
+
+    feasibility = run(paper_scenario(backend=Greedy())).feasibility
+    assert not feasibility.fits[0]
+    assert feasibility.reason(0) == "paper needs 12 dsp, it has 0"
 
 
 def test_a_segment_gets_all_rows_of_its_phase_and_no_others() -> None:

@@ -77,8 +77,8 @@ def test_an_integer_too_wide_for_any_float_has_no_product_with_one() -> None:
     assert resolve(with_rates(EVERYTHING), "bf16", "int32") is None
 
 
-def test_the_fastest_engine_of_the_right_format_wins_over_a_faster_one_of_a_wider() -> None:
-    product = resolve(with_rates({"fp8": 4.0}, {"fp8": 8.0}, {"bf16": 99.0}), "fp8", "fp8")
+def test_the_first_engine_of_the_right_format_wins_over_a_faster_one_of_a_wider() -> None:
+    product = resolve(with_rates({"bf16": 99.0}, {"fp8": 8.0}, {"fp8": 16.0}), "fp8", "fp8")
     assert product is not None
     assert product.engine.name == "engine1"
     # 8 MACs per cycle of one unit at 1 GHz
