@@ -5,10 +5,10 @@
 
 A sample is a `text` block under a comment that names its command:
 
-    <!-- sample command="pentarch list spaces" from="^edge" lines="12" -->
+    <!-- sample command="pentarch list spaces" from="^edge" to="^$" lines="12" -->
 
-`from` is a regular expression for the first line shown, `lines` how many are shown at most; what is
-left out after them shows as `...`. Commands run in a folder that holds the files of the page.
+`from` is a regular expression for the first line shown, `to` for the first one after it that is not;
+`lines` is how many are shown at most, and what it cuts off shows as `...`. Commands run in a folder that holds the files of the page.
 """
 
 import argparse
@@ -67,7 +67,8 @@ def refreshed(page: str) -> str:
             command = options["command"]
             if command not in printed:
                 printed[command] = _run(command, Path(folder))
-            return found[0].replace(found["text"], _excerpt(printed[command], options), 1)
+            excerpt = _excerpt(printed[command], options)
+            return f"<!-- sample {found['options']} -->\n```text\n{excerpt}```"
 
         return _SAMPLE.sub(fresh, page)
 
@@ -93,18 +94,23 @@ def _run(command: str, folder: Path) -> list[str]:
 
 def _excerpt(lines: list[str], options: dict[str, str]) -> str:
     """Return the part of an output that a sample shows."""
-    start = options.get("from")
-    first = 0
-    if start is not None:
-        fitting = [index for index, line in enumerate(lines) if re.search(start, line)]
-        if not fitting:
-            raise ValueError(f"No line of `{options['command']}` fits {start!r}.")
-        first = fitting[0]
-    count = int(options.get("lines", len(lines)))
-    shown = lines[first : first + count]
-    if len(lines) > first + count:
-        shown.append("...")
+    shown = (
+        lines[_first(lines, options["from"], options["command"]) :] if "from" in options else lines
+    )
+    if "to" in options:
+        shown = [shown[0], *shown[1:][: _first(shown[1:], options["to"], options["command"])]]
+    count = int(options.get("lines", len(shown)))
+    if len(shown) > count:
+        shown = [*shown[:count], "..."]
     return "\n".join(shown).strip("\n") + "\n"
+
+
+def _first(lines: list[str], pattern: str, command: str) -> int:
+    """Return the index of the first line that fits a pattern."""
+    for index, line in enumerate(lines):
+        if re.search(pattern, line):
+            return index
+    raise ValueError(f"No line of `{command}` fits {pattern!r}.")
 
 
 def same(before: str, after: str) -> bool:

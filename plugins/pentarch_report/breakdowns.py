@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pentarch.contracts.figures import show_figure
+from pentarch.contracts.figures import show_figure, shown_ledger
 from pentarch.contracts.report_section import BarBlock, Block, ReportSection
 from pentarch.results import Design, Evaluation, OperatorCost, StudyResult
 from pentarch_report.shown import shown_designs
@@ -49,12 +49,11 @@ def _area(evaluation: Evaluation) -> _Parts:
 
 
 def _ledger(evaluation: Evaluation) -> _Parts:
-    return {entry.name: entry.share for entry in evaluation.ledger}
+    return {entry.name: entry.share for entry in shown_ledger(evaluation)}
 
 
 def _memory(evaluation: Evaluation) -> _Parts:
-    parts: dict[str, float | None] = dict(evaluation.memory_bytes)
-    return parts
+    return {"KV cache" if name == "kv" else name: v for name, v in evaluation.memory_bytes.items()}
 
 
 def _stack(

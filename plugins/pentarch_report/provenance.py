@@ -3,7 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from pentarch.contracts.figures import show_figure, without_password
+from pentarch.contracts.figures import (
+    figure_unit,
+    show_figure,
+    show_parameter,
+    without_password,
+)
 from pentarch.contracts.report_section import Block, ReportSection, TableBlock, TextBlock
 from pentarch.results import Design, Evaluation, StudyResult
 from pentarch_report.shown import shown_designs
@@ -65,6 +70,8 @@ def _settings(settings: Mapping[str, object], prefix: str = "") -> Iterator[tupl
             yield from _settings(value, f"{prefix}{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
+            if isinstance(value, int | float) and figure_unit(name):
+                text = show_parameter(name, value)
             yield prefix + name, without_password(text)
 
 

@@ -14,7 +14,7 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file to write.  [default: the log's name with .html]"),
+        typer.Option(help="HTML file to write.  [default: beside the log]"),
     ] = None,
     run: Annotated[
         int | None, typer.Option(min=1, help="Number of the run.  [default: the newest]")
@@ -25,12 +25,18 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write the report of a run."""
+    from pentarch.errors import InputError
     from pentarch.report import api
     from pentarch.search.api import read_run
 
     found = library()
-    path = out or _beside(log)
+    if out is None and "://" in log:
+        raise InputError(
+            "A run log in a database has no folder that its report could lie in. "
+            "Name the file, for example `--out report.html`."
+        )
     result = read_run(log, run, library=found)
+    path = out or report_beside(log, result.run)
     written = api.report(result, path, replace=force, library=found)
     if as_json:
         print_json({"report": str(written), "log": result.log, "run": result.run})
@@ -38,17 +44,13 @@ def report(
         print(written)
 
 
-def _beside(log: str) -> Path:
-    """Return the default path of the report of a log.
+def report_beside(log: str, run: int | None) -> Path:
+    """Return the default path of the report of a run: beside its log, and one for each run.
 
-    Raises:
-        InputError: The log is a database and has no folder of its own.
+    Args:
+        log: Path of the log file.
+        run: Number of the run.
     """
-    if "://" in log:
-        from pentarch.errors import InputError
-
-        raise InputError(
-            "A run log in a database has no folder that its report could lie in. "
-            "Name the file, for example `--out report.html`."
-        )
-    return Path(log).with_suffix(".html")
+    path = Path(log)
+    name = path.stem if run in (None, 1) else f"{path.stem}-run{run}"
+    return path.with_name(f"{name}.html")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pentarch.cli.report import report_beside
 from pentarch.cli.output import JsonFlag, library, print_json
 from pentarch.errors import PentarchError
 
@@ -120,9 +121,7 @@ def _write_report(result: "StudyResult", path: Path | None) -> Path | None:
     if path is None:
         if result.log is None or "://" in result.log:
             return None
-        log = Path(result.log)
-        name = log.stem if result.run in (None, 1) else f"{log.stem}-run{result.run}"
-        path = log.with_name(f"{name}.html")
+        path = report_beside(result.log, result.run)
     return api.report(result, path, library=library())
 
 

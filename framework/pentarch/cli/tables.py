@@ -21,6 +21,7 @@ from pentarch.contracts.figures import (
     show_figure,
     show_margin,
     show_parameter,
+    shown_ledger,
     why_not,
     without_password,
 )
@@ -287,7 +288,8 @@ def _fits(console: "Console", columns: Sequence[_Column]) -> bool:
 
 def _print_ledger(console: "Console", evaluation: Evaluation) -> None:
     """Print where the time goes: the useful part, then the largest losses."""
-    shown, rest = evaluation.ledger[:LOSSES], evaluation.ledger[LOSSES:]
+    ledger = shown_ledger(evaluation)
+    shown, rest = ledger[:LOSSES], ledger[LOSSES:]
     if not shown:
         return
     parts = [f"{percent(entry.share)} {entry.name}" for entry in shown]

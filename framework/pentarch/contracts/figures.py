@@ -4,7 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from pentarch.results import Evaluation, StudyResult, TargetId, Trial, Verdict, VerdictKind
+from pentarch.results import (
+    Evaluation,
+    LedgerEntry,
+    StudyResult,
+    TargetId,
+    Trial,
+    Verdict,
+    VerdictKind,
+)
 from pentarch.targets import Targets, conditions
 from pentarch.units import parse, percent, show, unit_of
 
@@ -55,6 +63,8 @@ _SMALL_USD = 1e-4
 """Sums below are shown with an exponent: money has no prefixes."""
 _PLAIN_SECONDS = 999.5
 """Times from here on are shown in whole seconds: nobody counts in kiloseconds."""
+_ROUNDING = 1e-9
+"""Share of the time below which a loss is rounding."""
 LOSSES_NAMED = 2
 """Losses that the sentence on a design's time, energy or price names."""
 
@@ -244,6 +254,11 @@ def why_not(result: StudyResult) -> str | None:
     return " ".join((start, nearest, *causes, *_never_met(result.trials)))
 
 
+def shown_ledger(evaluation: Evaluation) -> tuple[LedgerEntry, ...]:
+    """Return the ledger without entries that are rounding of a sum."""
+    return tuple(entry for entry in evaluation.ledger if abs(entry.share) > _ROUNDING)
+
+
 def _never_met(trials: Sequence[Trial]) -> list[str]:
     """Return a sentence for each target that no design meets, with the best of its margins."""
     found = []
@@ -267,8 +282,8 @@ def _never_met(trials: Sequence[Trial]) -> list[str]:
 def _causes(evaluation: Evaluation, failing: set[TargetId]) -> list[str]:
     """Return sentences on where the time of a design goes and, where they fail, energy and price."""
     found = []
-    if evaluation.ledger:
-        useful, *losses = evaluation.ledger
+    if ledger := shown_ledger(evaluation):
+        useful, *losses = ledger
         clause = _largest({loss.name: loss.share for loss in losses}, 1.0)
         found.append(
             f"Of its time {percent(useful.share)} is {useful.name}"

@@ -81,7 +81,7 @@ class RowLedger:
 
     def add_traffic(
         self, rows: Rows, level: Columns[Level], read: Floats, write: Floats, *,
-        requesters: Floats | None = None, timed: bool = True,
+        requesters: Floats | None = None, timed: bool = True, waits: Floats | float = 1.0,
     ) -> None:  # fmt: skip
         """Add traffic of a level, with its time and energy.
 
@@ -93,13 +93,14 @@ class RowLedger:
             requesters: Units that draw on the level at once.
             timed: Whether the traffic takes time; the buffers of a unit that are as wide as its
                 array cost energy only.
+            waits: 1 where the level's latency counts, 0 where it is hidden.
         """
         name = level.name
         self._slot(self._read, name)[rows] += read
         self._slot(self._write, name)[rows] += write
         if timed:
             self._slot(self._level, name)[rows] += level_time(
-                level, read, write, requesters=requesters
+                level, read, write, requesters=requesters, waits=waits
             )
         self._add_energy(rows, name, level_energy(level, read, write))
 

@@ -31,7 +31,8 @@ def cost_vector(request: RowRequest) -> RowCosts:
     """Return the cost of vector and gather rows.
 
     A fused row keeps its arithmetic but moves no activations of its own: its neighbor reads and
-    writes them. Parameters (norm gains) are read either way.
+    writes them. Parameters (norm gains) and what is appended to the KV cache move either way; in a
+    fused row their latency is hidden behind the neighbor.
     """
     table = request.rows
     if not isinstance(table, VectorTable):
@@ -45,23 +46,26 @@ def cost_vector(request: RowRequest) -> RowCosts:
     read = table.bytes_in[:, None] * sequences * moves + table.weight_bytes[:, None]
     # New keys and values reach memory even when a projection's epilogue writes them.
     write = table.bytes_out[:, None] * sequences * np.where(appends, 1.0, moves)
-    _add_moves(ledger, request, read, write, appends=appends)
+    _add_moves(ledger, request, read, write, appends=appends, waits=moves)
     ledger.add_detail(everything, "fused", np.broadcast_to(1.0 - moves, ledger.shape))
     return ledger.costs()
 
 
 def _add_moves(
-    ledger: RowLedger, request: RowRequest, read: Floats, write: Floats, *, appends: Flags
-) -> None:
+    ledger: RowLedger, request: RowRequest, read: Floats, write: Floats, *, appends: Flags,
+    waits: Floats,
+) -> None:  # fmt: skip
     """Count traffic with memory; what is appended to a cache that lives on chip goes there."""
     everything = np.arange(len(read), dtype=np.intp)
     levels, resident = request.machine.levels, request.resident_kv
     if resident is None or not resident.any() or not appends.any():
-        ledger.add_traffic(everything, levels[0], read, write)
+        ledger.add_traffic(everything, levels[0], read, write, waits=waits)
         return
     kept = appends & resident
-    ledger.add_traffic(everything, levels[0], read, np.where(kept, 0.0, write))
-    ledger.add_traffic(everything, levels[1], np.zeros_like(read), np.where(kept, write, 0.0))
+    ledger.add_traffic(everything, levels[0], read, np.where(kept, 0.0, write), waits=waits)
+    ledger.add_traffic(
+        everything, levels[1], np.zeros_like(read), np.where(kept, write, 0.0), waits=waits
+    )
 
 
 def _add_work(ledger: RowLedger, request: RowRequest, table: VectorTable) -> None:

@@ -28,8 +28,9 @@ def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) 
 
 
 def level_time(
-    level: Columns[Level], read: Floats, write: Floats, *, requesters: Floats | None = None
-) -> Floats:
+    level: Columns[Level], read: Floats, write: Floats, *, requesters: Floats | None = None,
+    waits: Floats | float = 1.0,
+) -> Floats:  # fmt: skip
     """Return the time that a level needs for its traffic: bytes / bandwidth + latency.
 
     Args:
@@ -37,6 +38,7 @@ def level_time(
         read: Bytes read, shape (R, N).
         write: Bytes written, shape (R, N).
         requesters: As in `level_bandwidth`.
+        waits: 1 where the latency counts, 0 where it is hidden, broadcastable to (R, N).
 
     Returns:
         Seconds, shape (R, N); zero where there is no traffic.
@@ -47,7 +49,7 @@ def level_time(
     else:
         writes = level.instances * level.write_bytes_per_s * level.stream_efficiency
         busy = np.maximum(read / bandwidth, write / writes)
-    return np.where(read + write > 0, busy + level.latency_s, 0.0)
+    return np.where(read + write > 0, busy + level.latency_s * waits, 0.0)
 
 
 def level_energy(level: Columns[Level], read: Floats, write: Floats) -> Floats | None:

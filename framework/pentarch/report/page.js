@@ -95,7 +95,7 @@
       yaxis: { autorange: "reversed", automargin: true, tickvals: names.map((_, row) => row),
         ticktext: names, fixedrange: true },
       xaxis: { ...ticks(block.unit), gridcolor: "#e3e7ec", zerolinecolor: "#8b95a3", fixedrange: true,
-        nticks: narrow ? 4 : 8 },
+        nticks: narrow ? 4 : 8, tickangle: 0 },
       showlegend: false, hoverlabel: { align: "left" },
     }, { ...CONFIG, displayModeBar: false });
   };
@@ -167,7 +167,9 @@
 
     shown(key, index) {
       const value = this.block.columns[key][index];
-      return value > 0 && this.binary.has(key) ? showBinary(value) : show(value, this.unit(key));
+      if (value > 0 && this.binary.has(key)) return showBinary(value);
+      const sign = value > 0 && (key === "least_margin" || key.startsWith("margin.")) ? "+" : "";
+      return sign + show(value, this.unit(key));
     }
 
     controls() {
