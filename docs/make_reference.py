@@ -41,6 +41,13 @@ EXAMPLES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("show", "edge-soc"), ("show", "soc", "--kind", "backend"), ("show", "tensor"),
         ("show", "soc", "--kind", "plugin"),
     ),
+    "graph": (("graph", "llama-3-8b"),),
+    "partition": (("partition", "llama-3-8b", "8xh100_sxm"),),
+    "runs": (
+        ("runs", "list", "{folder}"), ("runs", "show", "{log}"),
+        ("runs", "export", "{log}", "--out", "{folder}/trials.csv"),
+    ),
+    "schema": (("schema", "space"),),
     "report": (("report", "{log}", "--out", "{folder}/again.html"),),
 }  # fmt: skip
 """Commands whose JSON is not one model: their keys are read from what they print."""
@@ -161,7 +168,7 @@ def _json_of(verb: str, places: Mapping[str, str]) -> Iterator[str]:
         yield "JSON keys, for example:\n\n| command | keys |\n|---|---|"
         for words in EXAMPLES[verb]:
             document = json.loads(_run([*(_placed(word, places) for word in words), "--json"]))
-            shown = " ".join(words).replace("{log}", "LOG").replace("{folder}/again", "X")
+            shown = " ".join(words).replace("{log}", "LOG").replace("{folder}/again", "X").replace("{folder}/", "").replace("{folder}", "FOLDER")
             yield f"| `pentarch {shown} --json` | {_top_keys(document)} |"
     else:
         raise KeyError(

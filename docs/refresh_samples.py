@@ -8,7 +8,8 @@ A sample is a `text` block under a comment that names its command:
     <!-- sample command="pentarch list spaces" from="^edge" to="^$" lines="12" -->
 
 `from` is a regular expression for the first line shown, `to` for the first one after it that is not;
-`lines` is how many are shown at most, and what it cuts off shows as `...`. Commands run in a folder that holds the files of the page.
+`lines` is how many are shown at most, and what it cuts off shows as `...`. Commands
+run in a folder that holds the files of the page.
 """
 
 import argparse

@@ -41,7 +41,7 @@ IDEAL_RUNTIME = "ideal"
 _IDEAL_ABOUT = "A perfect software stack: nothing but the hardware's own limits."
 
 _PATH_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-_MANY = re.compile(r"^([0-9]+)x(.+)$")
+_MANY = re.compile(r"^([0-9]{1,9})x(.+)$")
 _ABOUT = re.compile(r"^about:[ \t]+([^\s'\"|>&*!#{\[][^\n]*)$", re.MULTILINE)
 
 
@@ -128,7 +128,7 @@ class Library:
         families = self.registry.families
         try:
             if is_path(text) and path.suffix not in (".yaml", ".yml"):
-                return import_config(path / "config.json" if path.is_dir() else path, families)
+                return import_config(path / "config.json" if _is_folder(path) else path, families)
             document, stem = self._document("workload", text)
             with document.located():
                 return import_entry(
@@ -371,6 +371,13 @@ def is_path(text: str) -> bool:
     """
     separators = [separator for separator in (os.sep, os.altsep, "/") if separator]
     return any(part in text for part in separators) or Path(text).suffix in _PATH_SUFFIXES
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no path at all: reading it says what is wrong
+        return False
 
 
 def read_model(model: type[M], values: Mapping[str, Any], *, where: str) -> M:

@@ -16,8 +16,10 @@ from pentarch.errors import FieldError, InputError
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**18
 """A larger file is no hand-written document."""
+MAX_DEPTH = 100
+"""Deeper nesting is no hand-written document either, and would overflow the parser's stack."""
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -90,10 +92,9 @@ def read_document(file: Readable | Path, *, where: str) -> Document:
     """
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{where} cannot be read: {error.strerror}. Give the path of a YAML file."
-        ) from error
+    except (OSError, ValueError) as error:  # a path with a zero character is a ValueError
+        cause = getattr(error, "strerror", None) or error
+        raise InputError(f"{where} cannot be read: {cause}. Give the path of a YAML file.") from error
     if len(content) > MAX_BYTES:
         raise InputError(
             f"{where} has more than {MAX_BYTES} bytes. Expected a hand-written YAML file."
@@ -120,6 +121,7 @@ def parse_document(text: str, *, where: str) -> Document:
     import yaml
 
     try:
+        _check_depth(text, where)
         values = yaml.load(text, Loader=_loader())  # derived from the safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -129,14 +131,34 @@ def parse_document(text: str, *, where: str) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise InputError(f"{where}: {error}. Correct the YAML there.") from None
-    except RecursionError:
-        raise InputError(f"{where} is nested too deeply for a hand-written YAML file.") from None
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise InputError(
+            f"{where}: a value cannot be read ({str(error)[:80]}). Correct it, or put it in quotes."
+        ) from None
     if not isinstance(values, dict):
         raise InputError(
             f"{where} holds a {type(values).__name__}. Expected a YAML mapping that starts with "
             "`kind:` and `about:`."
         )
     return Document(where=where, text=text, values=values)
+
+
+def _check_depth(text: str, where: str) -> None:
+    """Raise when the document is nested too deeply; reads events, so that no stack grows."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1
+                raise InputError(
+                    f"{where}, line {line}: nested more than {MAX_DEPTH} levels deep. Expected a "
+                    "hand-written YAML file."
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 @cache

@@ -175,9 +175,7 @@ _SUPPLIER = {
 
 def unknown_reason(figure: str, *, backend: str) -> str:
     """Return why a verdict is unknown: the figure it lacks, whose, and who could supply it."""
-    return (
-        f"{figure} is unknown (back-end {backend}); it can be supplied by {_SUPPLIER[figure]}"
-    )
+    return f"{figure} is unknown; it can be supplied by {_SUPPLIER[figure]} (back-end {backend})"
 
 
 def figure_of(evaluation: Evaluation, name: str) -> float | None:

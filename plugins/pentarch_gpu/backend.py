@@ -9,7 +9,7 @@ from pentarch.contracts.backend import Backend
 from pentarch.errors import FieldError
 from pentarch.hardware import technology as tech
 from pentarch.hardware.columns import Columns, columns
-from pentarch.hardware.machine import MachineTable, Provenance
+from pentarch.hardware.machine import MachineTable, provenance
 from pentarch.hardware.parts import (
     Area,
     Cost,
@@ -55,9 +55,7 @@ class GpuBackend(Backend[GpuDevice]):
             power=_power(device, log), area=_area(device), cost=_cost(device, log),
             program=_program(device), budget=None,
             provenance={
-                figure.path: Provenance(
-                    source=log.library.citation(figure.path), grade=str(figure.grade)
-                )
+                figure.path: provenance(log.library.citation(figure.path), str(figure.grade))
                 for figure in log.figures
             } | dict(device.template.sources),
         )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pentarch.contracts.backend import Backend
 from pentarch.hardware import technology as tech
 from pentarch.hardware.columns import Columns, columns
-from pentarch.hardware.machine import MachineTable, Provenance
+from pentarch.hardware.machine import MachineTable, provenance
 from pentarch.hardware.parts import (
     Area,
     Buffering,
@@ -65,9 +65,7 @@ class SocBackend(Backend[SocDevice]):
             cost=columns(Cost, device.length, parts_usd=silicon.parts_usd, price_usd=silicon.price_usd),
             program=_program(device, supply), budget=None,
             provenance={
-                figure.path: Provenance(
-                    source=log.library.citation(figure.path), grade=str(figure.grade)
-                )
+                figure.path: provenance(log.library.citation(figure.path), str(figure.grade))
                 for figure in log.figures
             } | dict(device.template.sources),
         )  # fmt: skip

@@ -17,5 +17,5 @@ class Config(BaseModel):
     )
 
 
-Count = Annotated[int, Field(gt=0)]
-"""A whole number of at least 1."""
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""A whole number of at least 1; a thousand million, far beyond any model, is the most."""

@@ -157,9 +157,8 @@ def test_an_unknown_figure_is_named_with_back_end_and_supplier(
     assert (found.value, found.margin) == (None, None)
     assert found.figure == figure.replace("__", ".")
     assert found.reason is not None
-    assert found.reason.startswith(
-        f"{found.figure} is unknown (back-end soc); it can be supplied by "
-    )
+    assert found.reason.startswith(f"{found.figure} is unknown; it can be supplied by ")
+    assert found.reason.endswith("(back-end soc)")
     assert supplier in found.reason
     others = [v for v in verdicts(**{figure: None}).values() if v.id != target]
     assert all(verdict.verdict is VerdictKind.MET for verdict in others)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".graphml", ".json", ".dot", ".svg")
 """Formats that a graph can be written in."""
+MOST_LAYERS = 2048
+"""Layers that `--unfold` writes one by one at most."""
 SHOWN = 60
 """Operators that the table shows at most."""
 
@@ -82,7 +84,7 @@ def build(
     Raises:
         InputError: A name is unknown, or the context is shorter than the tokens processed.
     """
-    from pentarch.errors import FieldError
+    from pentarch.errors import FieldError, InputError
     from pentarch.graph.build import build_graph
     from pentarch.graph.operators import Phase
     from pentarch.workload.query import Query
@@ -93,8 +95,14 @@ def build(
             where="command line", path="--context", problem=f"found {context}",
             expected=f"at least the {prompt} prompt tokens that prefill processes",
         )  # fmt: skip
+    found = library().workload(workload)
+    if unfold and found.depth > MOST_LAYERS:
+        raise InputError(
+            f"{found.name} has {found.depth:,} layers; a graph of more than {MOST_LAYERS:,} is not "
+            "drawn layer by layer. Leave --unfold out."
+        )
     return build_graph(
-        library().workload(workload), phase=Phase(phase.value), fold=not unfold, context=context,
+        found, phase=Phase(phase.value), fold=not unfold, context=context,
         query=Query(prompt_tokens=prompt, output_tokens=output), precisions=_precisions(formats),
     )  # fmt: skip
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pentarch.targets import Targets
     from pentarch.workload.query import Precisions, Query
 
+MOST = 10**9
+"""Most tokens or queries that a query may have (`pentarch.workload.query.Count`)."""
+
 WorkloadName = Annotated[
     str, typer.Argument(metavar="WORKLOAD", help="Catalog name, or path of a config.json.")
 ]
@@ -20,11 +23,11 @@ Partitioner = Annotated[
     typer.Option(help="What cuts the graph.  [default: single for one device, tensor for several]"),
 ]
 Degree = Annotated[
-    int | None, typer.Option(min=1, help="Degree of parallelism; by default the partitioner's.")
+    int | None, typer.Option(min=1, max=MOST, help="Degree of parallelism; by default the partitioner's.")
 ]
-Prompt = Annotated[int, typer.Option(min=1, help="Prompt length in tokens.")]
-Output = Annotated[int, typer.Option(min=1, help="Generated tokens.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Queries in flight.")]
+Prompt = Annotated[int, typer.Option(min=1, max=MOST, help="Prompt length in tokens.")]
+Output = Annotated[int, typer.Option(min=1, max=MOST, help="Generated tokens.")]
+Concurrency = Annotated[int, typer.Option(min=1, max=MOST, help="Queries in flight.")]
 Weights = Annotated[str | None, typer.Option(help="Format of the weights.  [default: fp8]")]
 Activations = Annotated[str | None, typer.Option(help="Format of the activations.  [default: fp8]")]
 Kv = Annotated[str | None, typer.Option(help="Format of the KV cache.  [default: fp8]")]
@@ -92,7 +95,11 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
         system: Name or path.
         library: Where names are looked up.
     """
+    import numpy as np
+    from pydantic import ValidationError
+
     from pentarch.evaluate import api
+    from pentarch.model import field_error
 
     planned = api.partition(
         workload,
@@ -105,4 +112,8 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
         targets=point.thresholds(),
         library=library,
     )
-    return api.evaluate(planned)
+    try:
+        with np.errstate(all="ignore"):  # what overflows is an error below, not a warning
+            return api.evaluate(planned)
+    except ValidationError as error:  # a figure that is not finite: figures of a file are absurd
+        raise field_error(error, where=f"evaluation of {workload} on {system}") from None

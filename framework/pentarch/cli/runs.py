@@ -42,7 +42,7 @@ def runs(
         typer.Option(help=f"File to export to, by its suffix: {', '.join(SUFFIXES)}."),
     ] = None,
     run: Annotated[
-        int | None, typer.Option(min=1, help="Number of the run.  [default: the newest]")
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Number of the run.  [default: the newest]")
     ] = None,
     force: Force = False,
     as_json: JsonFlag = False,

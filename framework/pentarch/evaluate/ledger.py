@@ -29,10 +29,11 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
     """Return the shares of one design's reserved device time by cause, the useful part first.
 
     Every row's time is its useful work at peak, plus work that devices repeat, plus what its slowest
-    resource takes beyond that, plus what imperfect overlap adds, plus its start; what the cap and the host add to a phase comes
-    on top. Padding and waves are named where an engine is the slowest resource. While one query of C
-    is answered, the devices run C prefills and, for each micro-batch, all decode steps; a stage that
-    waits for another, and a replica without a query, are idle.
+    resource takes beyond that, plus what imperfect overlap adds, plus its start; what the cap and
+    the host add to a phase comes on top. Padding and waves are named where an engine is the slowest
+    resource. While one query of C is answered, the devices run C prefills and, for each micro-batch,
+    all decode steps; a stage that waits for another, and a replica without a query, are idle. Of a
+    phase that a back-end costs as a whole, all that is not useful waits for its bottleneck.
 
     Args:
         figures: Figures of a batch.

@@ -60,7 +60,12 @@ def score(machine: MachineTable) -> Floats | None:
     if program.needs_new_silicon:
         return np.zeros(machine.length)
     stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
-    runs = {entry: _runs_usefully(entry, program.primitives, stream) for entry in reference_operators()}
+    useful = _useful_primitives(program.primitives, stream)
+    absent = np.zeros(stream.shape)
+    runs = {
+        entry: np.minimum.reduce([useful.get(primitive, absent) for primitive in entry.primitives])
+        for entry in reference_operators()
+    }
     everything = sum_rows(list(runs.values())) / len(runs)
     if program.tape_out_year is None:
         return everything
@@ -72,13 +77,12 @@ def score(machine: MachineTable) -> Floats | None:
     return result
 
 
-def _runs_usefully(entry: ReferenceOperator, rates: Mapping[str, Floats], stream: Floats) -> Floats:
-    fast = np.ones(stream.shape, dtype=np.bool_)
-    for primitive in entry.primitives:
-        rate = rates.get(primitive)
-        if rate is None:
-            return np.zeros(stream.shape)
-        fast &= rate > 0
+def _useful_primitives(rates: Mapping[str, Floats], stream: Floats) -> dict[str, Floats]:
+    """Return 1 where a primitive keeps up with memory well enough and 0 elsewhere, (N,) each."""
+    found: dict[str, Floats] = {}
+    for primitive, rate in rates.items():
+        fast = rate > 0
         if primitive != "gemm":
-            fast &= rate * USEFUL_SLOWDOWN >= stream
-    return fast.astype(np.float64)
+            fast = fast & (rate * USEFUL_SLOWDOWN >= stream)
+        found[primitive] = fast.astype(np.float64)
+    return found

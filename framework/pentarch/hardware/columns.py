@@ -6,6 +6,8 @@ float64[N] array, everything else one plain value shared by the batch. The model
 description; the checks of a batch use the constraints of their fields, vectorized.
 """
 
+import math
+import operator
 import types
 import typing
 from collections.abc import Mapping
@@ -118,10 +120,10 @@ def _bounds(metadata: typing.Iterable[Any]) -> tuple[tuple[str, float], ...]:
 
 _HOLDS = types.MappingProxyType(
     {
-        "gt": (np.greater, "greater than"),
-        "ge": (np.greater_equal, "at least"),
-        "lt": (np.less, "less than"),
-        "le": (np.less_equal, "at most"),
+        "gt": (operator.gt, "greater than"),
+        "ge": (operator.ge, "at least"),
+        "lt": (operator.lt, "less than"),
+        "le": (operator.le, "at most"),
     }
 )
 
@@ -190,19 +192,31 @@ class Columns(Generic[P]):
 
 
 def check_column(values: Floats, spec: FieldSpec, *, where: str, path: str) -> None:
-    good = np.isfinite(values)
-    expected = "a finite number"
+    """Raise a `FieldError` that names the first value that is not finite or out of bounds.
+
+    Args:
+        values: Shape (N,).
+        spec: The field's constraints.
+        where: What the field belongs to, for the message.
+        path: Field, for the message.
+    """
+    low, high = float(values.min()), float(values.max())  # NaN passes through both
+    if not (math.isfinite(low) and math.isfinite(high)):
+        index = int(np.argmin(np.isfinite(values)))
+        raise _out_of_bounds(values, index, "a finite number", where=where, path=path)
     for comparison, limit in spec.bounds:
         compare, words = _HOLDS[comparison]
-        holds = compare(values, limit)
-        if not holds.all():
-            expected = f"a number {words} {limit:g}"
-        good &= holds
-    if not good.all():
-        index = int(np.argmin(good))
-        raise FieldError(
-            where=where, path=path, problem=f"design {index} has {values[index]!r}", expected=expected
-        )
+        if not (compare(low, limit) and compare(high, limit)):
+            index = int(np.argmin(compare(values, limit)))
+            raise _out_of_bounds(values, index, f"a number {words} {limit:g}", where=where, path=path)
+
+
+def _out_of_bounds(
+    values: Floats, index: int, expected: str, *, where: str, path: str
+) -> FieldError:
+    return FieldError(
+        where=where, path=path, problem=f"design {index} has {float(values[index])!r}", expected=expected
+    )
 
 
 def _scalar(value: np.float64, info: FieldInfo) -> float | int:

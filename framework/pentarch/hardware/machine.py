@@ -8,6 +8,7 @@ batch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ class Provenance(Model):
     """Citation, datasheet or formula; for an assumption, why it is plausible."""
     grade: str
     """`pub`, `est`, `meas`, `tool`, `der` or `asm` as in the technology library."""
+
+
+@cache
+def provenance(source: str, grade: str) -> Provenance:
+    """Return a provenance; equal ones are one object, since every batch states the same."""
+    return Provenance(source=source, grade=grade)
 
 
 class MachineRecord(Model):

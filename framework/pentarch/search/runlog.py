@@ -130,7 +130,7 @@ class RunLog:
         self._path = None if "://" in plain else Path(plain)
         if self._path is not None:
             if create:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(self._path.parent)
             elif not self._path.is_file():
                 raise RunLogError(
                     f"There is no run log at {self._path}. Check the path, or list `./runs`."
@@ -393,7 +393,7 @@ def claim_default_path(
         now: Time in the file's name; by default the current one.
     """
     stamp = (now or utc_now()).strftime("%Y%m%dT%H%M%SZ")
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     attempt = 1
     while True:
         suffix = "" if attempt == 1 else f"-{attempt}"
@@ -403,7 +403,22 @@ def claim_default_path(
         except FileExistsError:
             attempt += 1
             continue
+        except OSError as error:
+            raise RunLogError(
+                f"No run log can be written in {folder}/: {error.strerror}. Name another place "
+                "with --log."
+            ) from error
         return path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise RunLogError(
+            f"The folder {folder} cannot be made: {getattr(error, 'strerror', None) or error}. "
+            "Name another place with --log."
+        ) from error
 
 
 def newest_log(space_name: str, *, folder: Path = DEFAULT_FOLDER) -> Path:

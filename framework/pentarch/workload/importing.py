@@ -133,21 +133,33 @@ _HOW_TO_ADD = (
 )
 
 
+class _TwiceError(ValueError):
+    """A key occurs twice in one JSON object."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise _TwiceError(key)
+        made[key] = value
+    return made
+
+
 def _read_json_object(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. Give the path of a `config.json`."
-        ) from error
+    except (OSError, ValueError) as error:  # a path with a zero character is a ValueError
+        cause = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {cause}. Give the path of a `config.json`.") from error
     if len(content) > MAX_CONFIG_BYTES:
         raise InputError(
             f"{path} has more than {MAX_CONFIG_BYTES} bytes, which no model configuration has. "
             "Give the path of a `config.json`."
         )
     try:
-        config = json.loads(content.decode("utf-8-sig"))
+        config = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_each_key_once)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8 text. A `config.json` is JSON in UTF-8."
@@ -159,6 +171,14 @@ def _read_json_object(path: Path) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply for a model configuration.") from None
+    except _TwiceError as error:
+        raise InputError(
+            f"{path}: the key {error.args[0]!r} occurs twice. Remove the one that is not meant."
+        ) from None
+    except ValueError:  # an integer of more digits than Python reads
+        raise InputError(
+            f"{path} holds a number of thousands of digits. Correct it: no model has such a size."
+        ) from None
     if not isinstance(config, dict):
         raise InputError(
             f"{path} holds a {type(config).__name__}. A `config.json` is one JSON object."

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt
 
 from pentarch.errors import UnknownNameError
 from pentarch.model import Model
@@ -20,14 +20,18 @@ FormatName = Annotated[str, AfterValidator(_format_name)]
 """Name of a number format, canonical after validation."""
 
 
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""Tokens or queries: at least 1, and far less than a thousand million in any real request."""
+
+
 class Query(Model):
     """One request, and how many of them are in flight (DEFINITIONS.md, operating point)."""
 
-    prompt_tokens: PositiveInt = 1024
+    prompt_tokens: Count = 1024
     """Tokens of the prompt, P."""
-    output_tokens: PositiveInt = 256
+    output_tokens: Count = 256
     """Tokens generated, T; the first comes out of prefill."""
-    concurrency: PositiveInt = 1
+    concurrency: Count = 1
     """Queries in flight, C: closed loop, each replaced when it ends."""
     prefix_tokens: NonNegativeInt = 0
     """Prompt tokens whose keys and values are already cached; fewer than the prompt's."""

@@ -118,10 +118,11 @@ def test_one_design_at_a_time_gives_the_same_figures_as_a_batch() -> None:
             assert request.sequences.shape[1] == 1
             return paper_costs(request)
 
-    scenario = paper_scenario(concurrency=3, cap_w=1.0, buffer_bytes=1300.0)
-    found = run(replace(scenario, backend=Single()), **BATCH)
+    scenario = paper_scenario(cap_w=1.0, buffer_bytes=1300.0)
+    loads = [1.0, 3.0, 7.0]
+    found = run(replace(scenario, backend=Single()), concurrency=loads, **BATCH)
 
-    assert_equal_figures(found, run(scenario, **BATCH))
+    assert_equal_figures(found, run(scenario, concurrency=loads, **BATCH))
     assert found.stages[0].costs.given.residency.weights.tolist() == [True] * 3
 
 

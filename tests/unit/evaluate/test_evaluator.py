@@ -266,8 +266,8 @@ def test_an_unknown_figure_of_a_verdict_is_named_with_its_supplier(library: Libr
 
     assert found.feasible.tolist() == [True]
     assert found.reasons == (
-        "system_usd is unknown (back-end paper); it can be supplied by the device's price_usd or the "
-        "system's host_usd, in their YAML",
+        "system_usd is unknown; it can be supplied by the device's price_usd or the system's host_usd, "
+        "in their YAML (back-end paper)",
     )
 
 

@@ -10,6 +10,7 @@ from pentarch.results import (
     MfuFigures,
     OperatingPoint,
     OperatorCost,
+    Roofs,
     StudyResult,
     Trial,
     WattsPerPflops,
@@ -62,6 +63,12 @@ def evaluation(**changes: Any) -> Evaluation:
         "bottleneck": "DRAM bandwidth",
         "operators": (operator("mlp", 0.9), operator("attention", 0.6, "exp")),
         "ledger": (LedgerEntry(name="useful", share=0.625), LedgerEntry(name="KV", share=0.375)),
+        "roofs": (
+            Roofs(
+                device="npu", memory="DRAM", memory_bytes_per_s=1e11, main_format="fp8",
+                peak_flops_per_s={"fp8": 5e14, "bf16": 2.5e14},
+            ),
+        ),
         "notes": ("the router stays at bf16",),
         "inputs": Inputs(hash="abc123", version="0.1.0", grades={"A": 3}, figures=("dram.x",)),
     }  # fmt: skip
