@@ -168,7 +168,13 @@ def _json_of(verb: str, places: Mapping[str, str]) -> Iterator[str]:
         yield "JSON keys, for example:\n\n| command | keys |\n|---|---|"
         for words in EXAMPLES[verb]:
             document = json.loads(_run([*(_placed(word, places) for word in words), "--json"]))
-            shown = " ".join(words).replace("{log}", "LOG").replace("{folder}/again", "X").replace("{folder}/", "").replace("{folder}", "FOLDER")
+            shown = (
+                " ".join(words)
+                .replace("{log}", "LOG")
+                .replace("{folder}/again", "X")
+                .replace("{folder}/", "")
+                .replace("{folder}", "FOLDER")
+            )
             yield f"| `pentarch {shown} --json` | {_top_keys(document)} |"
     else:
         raise KeyError(

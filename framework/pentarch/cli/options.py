@@ -101,19 +101,19 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
     from pentarch.evaluate import api
     from pentarch.model import field_error
 
-    planned = api.partition(
-        workload,
-        system,
-        point.query(),
-        partitioner=point.partitioner,
-        degree=point.degree,
-        precisions=point.precisions(),
-        runtime=point.runtime,
-        targets=point.thresholds(),
-        library=library,
-    )
     try:
         with np.errstate(all="ignore"):  # what overflows is an error below, not a warning
+            planned = api.partition(
+                workload,
+                system,
+                point.query(),
+                partitioner=point.partitioner,
+                degree=point.degree,
+                precisions=point.precisions(),
+                runtime=point.runtime,
+                targets=point.thresholds(),
+                library=library,
+            )
             return api.evaluate(planned)
     except ValidationError as error:  # a figure that is not finite: figures of a file are absurd
         raise field_error(error, where=f"evaluation of {workload} on {system}") from None
