@@ -78,6 +78,9 @@ def _describe(kind: str, message: str, shown: str) -> tuple[str, str]:
     if kind == "missing":
         return "is missing", "a value"
     if kind == "extra_forbidden":
-        return f"is not a known field (value {shown})", "only the fields that `pentarch schema` lists"
+        return (
+            f"is not a known field (value {shown})",
+            "only the fields that `pentarch schema` lists",
+        )
     expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
     return f"found {shown}", expected[:1].lower() + expected[1:].rstrip(".")

@@ -319,7 +319,9 @@ class Trial(Model):
         """The target with the least margin; an unknown one binds first."""
         if not self.margins:
             return None
-        return min(self.margins, key=lambda key: (self.margins[key] is not None, self.margins[key] or 0.0))
+        return min(
+            self.margins, key=lambda key: (self.margins[key] is not None, self.margins[key] or 0.0)
+        )
 
 
 class Design(Model):

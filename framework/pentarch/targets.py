@@ -108,7 +108,9 @@ class TargetColumn:
 
 def margin(value: Floats, condition: Condition) -> Floats:
     """Return the signed relative distance to the threshold, positive = met (INTERFACE.md)."""
-    distance = value - condition.threshold if condition.more_is_better else condition.threshold - value
+    distance = (
+        value - condition.threshold if condition.more_is_better else condition.threshold - value
+    )
     result: Floats = distance / condition.threshold
     return result
 
@@ -203,7 +205,8 @@ def judge(evaluation: Evaluation, targets: Targets | None = None) -> tuple[Verdi
         figures[condition.figure] = None if value is None else np.array([value])
     columns = judge_columns(figures, 1, targets)
     return tuple(
-        _verdict(evaluation, column, entries[int(column.deciding[0])], targets) for column in columns
+        _verdict(evaluation, column, entries[int(column.deciding[0])], targets)
+        for column in columns
     )
 
 

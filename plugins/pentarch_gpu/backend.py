@@ -38,7 +38,9 @@ class GpuBackend(Backend[GpuDevice]):
     """Multiprocessors that take tiles from a menu, wave by wave, through a shared L2 cache."""
 
     name = "gpu"
-    about = "GPU: tile menu and waves through an L2 cache, kernel starts, power cap, NVLink-class links"
+    about = (
+        "GPU: tile menu and waves through an L2 cache, kernel starts, power cap, NVLink-class links"
+    )
     device_model: ClassVar[type[GpuDevice]] = GpuDevice
 
     def machine(self, device: View[GpuDevice]) -> MachineTable:

@@ -20,7 +20,9 @@ class DecoderPerChipPartitioner(Partitioner):
     """Puts each decoder block on a device of its own; embedding and head join the first and last."""
 
     name: ClassVar[str] = "decoder-per-chip"
-    about: ClassVar[str] = "one decoder block per device, in sequence; hops inside and between boards"
+    about: ClassVar[str] = (
+        "one decoder block per device, in sequence; hops inside and between boards"
+    )
 
     def partition(self, request: PartitionRequest) -> Plan:
         """Return the plan with one stage per decoder block.

@@ -17,7 +17,9 @@ class TensorPartitioner(Partitioner):
     """Cuts every operator among the devices of one group, with all-reduces between."""
 
     name: ClassVar[str] = "tensor"
-    about: ClassVar[str] = "each operator cut among all devices, all-reduce after each block (Megatron)"
+    about: ClassVar[str] = (
+        "each operator cut among all devices, all-reduce after each block (Megatron)"
+    )
 
     def partition(self, request: PartitionRequest) -> Plan:
         """Return the plan with one stage whose devices cut every operator.
@@ -65,7 +67,11 @@ def _collectives(request: PartitionRequest, degree: int) -> tuple[Collective, ..
     for operator in request.graphs[0].operators:
         if isinstance(operator, Gemm) and operator.split is Split.ROWS:
             found.append(_after(operator, "all_reduce", request.workload.hidden, request, degree))
-        elif isinstance(operator, Gather) and operator.function == "embedding" and operator.split is Split.VALUES:
+        elif (
+            isinstance(operator, Gather)
+            and operator.function == "embedding"
+            and operator.split is Split.VALUES
+        ):
             found.append(_after(operator, "all_gather", request.workload.hidden, request, degree))
         elif isinstance(operator, Gemm) and operator.split is Split.COLUMNS and not operator.layer:
             found.append(_after(operator, "all_gather", operator.n, request, degree))

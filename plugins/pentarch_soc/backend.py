@@ -185,7 +185,11 @@ def _power(
 ) -> Columns[Power]:
     storage = device.sram_bytes + device.arrays * device.register_bytes
     leakage = tech.leakage_w(
-        device.node, logic_mm2=silicon.logic_mm2, sram_bytes=storage, voltage_v=supply.voltage_v, used=log
+        device.node,
+        logic_mm2=silicon.logic_mm2,
+        sram_bytes=storage,
+        voltage_v=supply.voltage_v,
+        used=log,
     )
     elements = device.array_rows * device.array_columns * device.arrays
     idle = np.max(

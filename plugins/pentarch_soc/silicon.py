@@ -59,8 +59,10 @@ def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
         "vector unit": vector,
         "control": np.asarray(tech.control_mm2(arrays + vector, used=log)),
         "scratchpad": np.asarray(tech.sram_mm2(device.sram_bytes, node, used=log)),
-        "array buffers": np.asarray(tech.sram_mm2(device.register_bytes, node, used=log)) * device.arrays,
-        "memory interfaces": tech.memory_interface_mm2(device.memory, node, used=log) * device.memory_interfaces,
+        "array buffers": np.asarray(tech.sram_mm2(device.register_bytes, node, used=log))
+        * device.arrays,
+        "memory interfaces": tech.memory_interface_mm2(device.memory, node, used=log)
+        * device.memory_interfaces,
         "infrastructure": np.full(length, tech.chip_infrastructure_mm2(node, used=log)),
     }
     if device.link != "none":
@@ -71,7 +73,10 @@ def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
     costs = _costs(device, die, log)
     unit: Floats = sum_rows(list(costs.values()))
     price = tech.price_usd(
-        unit, tech.price_multiplier(device.channel, used=log), nre_usd=device.nre_usd, volume=device.volume
+        unit,
+        tech.price_multiplier(device.channel, used=log),
+        nre_usd=device.nre_usd,
+        volume=device.volume,
     )
     return Silicon(parts_mm2=parts, logic_mm2=logic, parts_usd=costs, price_usd=np.asarray(price))
 

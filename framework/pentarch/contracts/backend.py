@@ -21,6 +21,7 @@ __all__ = [
 
 D = TypeVar("D", bound=Device)
 
+
 class Backend(ABC, Generic[D]):
     """A class of hardware.
 

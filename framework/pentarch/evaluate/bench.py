@@ -54,7 +54,9 @@ DESCRIPTIONS: Mapping[str, str] = {
 """What each figure is."""
 
 
-def run_bench(library: "Library | None" = None, *, designs: int = DESIGNS, trials: int = 2000) -> dict[str, Any]:
+def run_bench(
+    library: "Library | None" = None, *, designs: int = DESIGNS, trials: int = 2000
+) -> dict[str, Any]:
     """Measure every speed figure.
 
     Args:
@@ -84,7 +86,9 @@ def run_bench(library: "Library | None" = None, *, designs: int = DESIGNS, trial
         "trials_per_s": _trials_per_s(library, trials),
         "map_gemm_s": _map_gemm_s(rng),
         "map_attention_s": _map_attention_s(rng),
-        "graph_s": {name: _graph_s(library, name) for name in ("llama-3-8b", "llama-2-70b", "gpt3-175b")},
+        "graph_s": {
+            name: _graph_s(library, name) for name in ("llama-3-8b", "llama-2-70b", "gpt3-175b")
+        },
         "peak_bytes": peak_bytes,
         "descriptions": dict(DESCRIPTIONS),
     }
@@ -92,7 +96,9 @@ def run_bench(library: "Library | None" = None, *, designs: int = DESIGNS, trial
 
 def _soc(library: "Library") -> Prepared:
     """Return GPT-3 planned on the reference SoC, with memory enough to hold it."""
-    prepared = partition("gpt3-175b", "edge_soc", QUERY, precisions=Precisions(), library=library).prepared
+    prepared = partition(
+        "gpt3-175b", "edge_soc", QUERY, precisions=Precisions(), library=library
+    ).prepared
     device = prepared.scenario.device.replace(memory_interfaces=32)
     return replace(prepared, scenario=replace(prepared.scenario, device=device))
 
@@ -230,7 +236,9 @@ def _graph_s(library: "Library", name: str) -> float:
 
     def build() -> None:
         for phase in (Phase.PREFILL, Phase.DECODE):
-            build_graph(planned.scenario.workload, phase=phase, query=QUERY, precisions=Precisions())
+            build_graph(
+                planned.scenario.workload, phase=phase, query=QUERY, precisions=Precisions()
+            )
         lower_stages(planned.scenario, planned.prepared.precisions, planned.plan)
 
     return _median(build, 5)

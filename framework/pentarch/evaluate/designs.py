@@ -41,7 +41,11 @@ def run_designs(
     """
     scenario = prepared.scenario
     machine = describe(scenario.backend, scenario.device, length, columns)
-    load = concurrency if concurrency is not None else np.full(length, float(scenario.query.concurrency))
+    load = (
+        concurrency
+        if concurrency is not None
+        else np.full(length, float(scenario.query.concurrency))
+    )
     replicas = float(prepared.plan.degrees.data)
     own = np.maximum(load / replicas, 1.0)
     in_sequence = float(sum(stage.copies for stage in prepared.plan.stages))

@@ -60,7 +60,9 @@ class ScenarioEvaluator:
         Raises:
             InputError: A path names nothing, or a value is not allowed there.
         """
-        structural = {path: values for path, values in parameters.items() if not self._is_number(path)}
+        structural = {
+            path: values for path, values in parameters.items() if not self._is_number(path)
+        }
         for path, values in structural.items():
             for value in values:
                 change_scenario(self.scenario, {path: value}, self._library)
@@ -70,7 +72,10 @@ class ScenarioEvaluator:
             for value in values:
                 if isinstance(value, str):
                     raise FieldError(
-                        where="space", path=f"search.{path}", problem=f"found {value!r}", expected="a number"
+                        where="space",
+                        path=f"search.{path}",
+                        problem=f"found {value!r}",
+                        expected="a number",
                     )
                 change_scenario(self.scenario, {path: value}, self._library)
 
@@ -201,7 +206,9 @@ class ScenarioEvaluator:
         """Give every design whose verdict lacks a figure a reason that names it."""
         for condition in conditions(self.targets):
             column = values.get(condition.figure)
-            unknown = np.isnan(column) if column is not None else np.ones(len(reasons), dtype=np.bool_)
+            unknown = (
+                np.isnan(column) if column is not None else np.ones(len(reasons), dtype=np.bool_)
+            )
             for index in np.flatnonzero(unknown & feasible):
                 if reasons[int(index)] is None:
                     reasons[int(index)] = unknown_reason(

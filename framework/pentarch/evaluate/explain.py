@@ -175,7 +175,9 @@ def _bottleneck(figures: Figures, index: int) -> str | None:
     for stage in figures.stages:
         costs, runs = stage.costs, _runs(figures, stage, index)
         for phase, segment in costs.segments.items():
-            shares[segment.bottleneck[index]] += float(costs.stack(phase).time()[index]) * runs[phase]
+            shares[segment.bottleneck[index]] += (
+                float(costs.stack(phase).time()[index]) * runs[phase]
+            )
         for operator in (cost for entry in costs.kinds for cost in _operator_costs(entry, index)):
             phase = Phase(operator.phase)
             if phase not in costs.segments:
@@ -207,7 +209,9 @@ def _notes(figures: Figures) -> list[str]:
         machine = stage.costs.given.machine
         known = (static_power(machine), stage.prefill.dynamic_j, stage.decode.dynamic_j)
         if machine.power.cap_w is not None and any(figure is None for figure in known):
-            notes.append(f"the power cap of {machine.name} was not applied: not all its energies are known")
+            notes.append(
+                f"the power cap of {machine.name} was not applied: not all its energies are known"
+            )
     return notes
 
 
@@ -228,7 +232,9 @@ def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index
     }
     text = json.dumps(described, sort_keys=True, default=sorted)
     grades = Counter(entry.grade for entry in machine.provenance.values())
-    assumed = tuple(sorted(path for path, entry in machine.provenance.items() if entry.grade == "asm"))
+    assumed = tuple(
+        sorted(path for path, entry in machine.provenance.items() if entry.grade == "asm")
+    )
     return Inputs(
         hash=hashlib.sha256(text.encode()).hexdigest()[:16], version=VERSION,
         grades=dict(sorted(grades.items())), figures=assumed,

@@ -87,8 +87,12 @@ def _operator_reason(stage: StageResult, index: int) -> str:
             failing.setdefault(entry.rows.names[int(row)])
             notes.update(dict.fromkeys(entry.costs.notes))
     names = list(failing)
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    return f"{stage.costs.given.machine.name} cannot run {shown}" + (f": {'; '.join(notes)}" if notes else "")
+    shown = ", ".join(names[:SHOWN]) + (
+        f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    )
+    return f"{stage.costs.given.machine.name} cannot run {shown}" + (
+        f": {'; '.join(notes)}" if notes else ""
+    )
 
 
 def _budgets(machine: MachineTable) -> Iterator[Check]:
@@ -113,6 +117,8 @@ def _budget_check(machine: str, name: str, *, used: Floats, available: Floats) -
 
 def _cap_reason(machine: MachineTable, index: int) -> str:
     static = static_power(machine)
-    drawn = "an unknown static power" if static is None else f"{static[index]:.1f} W of static power"
+    drawn = (
+        "an unknown static power" if static is None else f"{static[index]:.1f} W of static power"
+    )
     cap = float(machine.power.cap_w[index])
     return f"the power cap of {machine.name}, {cap:.1f} W, does not cover {drawn}"

@@ -103,9 +103,7 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
     )  # fmt: skip
 
 
-def _times(
-    stages: tuple[StageResult, ...], deployment: Deployment
-) -> dict[str, Floats | None]:
+def _times(stages: tuple[StageResult, ...], deployment: Deployment) -> dict[str, Floats | None]:
     own, generated = deployment.own, float(stages[0].costs.given.table.output_tokens)
     micro_batches = own / stages[0].costs.given.concurrency
     prefill = sum_rows([stage.prefill.seconds for stage in stages])
@@ -350,7 +348,9 @@ def _money(
     deployment: Deployment,
 ) -> dict[str, Floats | None]:  # fmt: skip
     system, economics = deployment.system, deployment.economics
-    devices = max(deployment.devices, float(system.devices))  # those without work are bought as well
+    devices = max(
+        deployment.devices, float(system.devices)
+    )  # those without work are bought as well
     host = system.host_usd
     price, parts = machine.cost.price_usd, machine.cost.parts_usd
     system_usd = None if price is None or host is None else devices * price + host

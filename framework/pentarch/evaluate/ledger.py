@@ -56,7 +56,9 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
         seconds[IDLE] = idle
     total = sum(seconds.values())
     names = [USEFUL, *sorted((n for n in seconds if n != USEFUL), key=lambda n: -seconds[n])]
-    return tuple(LedgerEntry(name=name, share=seconds[name] / total) for name in names if seconds[name])
+    return tuple(
+        LedgerEntry(name=name, share=seconds[name] / total) for name in names if seconds[name]
+    )
 
 
 def _add_phase(

@@ -58,7 +58,12 @@ class MemoryUse:
 
 
 def memory_use(
-    table: OperatorTable, machine: MachineTable, runtime: Runtime, concurrency: Floats, *, stage: int = 0
+    table: OperatorTable,
+    machine: MachineTable,
+    runtime: Runtime,
+    concurrency: Floats,
+    *,
+    stage: int = 0,
 ) -> MemoryUse:
     """Return what one device of a stage has to hold, and what its memory has room for.
 

@@ -51,7 +51,8 @@ def prepare(scenario: Scenario) -> Prepared:
     _check_query(scenario)
     phases = [Phase.PREFILL] + ([Phase.DECODE] if query.decode_steps else [])
     graphs = tuple(
-        build_graph(scenario.workload, phase=phase, query=query, precisions=precisions) for phase in phases
+        build_graph(scenario.workload, phase=phase, query=query, precisions=precisions)
+        for phase in phases
     )
     request = PartitionRequest(
         workload=scenario.workload, graphs=graphs, query=query, precisions=precisions,
@@ -81,7 +82,12 @@ def _stage_rows(table: OperatorTable, stage: int) -> OperatorTable:
     for name in ("gemm", "attention", "vector", "collective"):
         rows = getattr(table, name)
         changes[name] = select_rows(rows, np.flatnonzero(rows.stage == stage))
-    for name in ("weight_bytes", "kv_bytes_per_token", "kv_bytes_per_query", "activation_bytes_per_token"):
+    for name in (
+        "weight_bytes",
+        "kv_bytes_per_token",
+        "kv_bytes_per_query",
+        "activation_bytes_per_token",
+    ):
         changes[name] = getattr(table, name)[stage : stage + 1]
     return replace(table, **changes)
 
@@ -97,7 +103,9 @@ def useful_shares(
     whole: dict[str, float] = {}
     for operator in graph.operators:
         if isinstance(operator, Gemm):
-            whole[operator.name] = float(operator.k * operator.n * max(operator.experts_per_token, 1))
+            whole[operator.name] = float(
+                operator.k * operator.n * max(operator.experts_per_token, 1)
+            )
         elif isinstance(operator, Attention):
             whole[operator.name] = float(operator.heads)
     found = []
@@ -154,7 +162,11 @@ class PlanCoster:
         tables = lower_stages(self._scenario, self._precisions, plan)
         return plan_cost(
             Prepared(
-                scenario=self._scenario, precisions=self._precisions, plan=plan, tables=tables,
-                useful=tuple({} for _ in tables), notes=(),
+                scenario=self._scenario,
+                precisions=self._precisions,
+                plan=plan,
+                tables=tables,
+                useful=tuple({} for _ in tables),
+                notes=(),
             )
         )

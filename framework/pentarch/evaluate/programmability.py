@@ -38,7 +38,9 @@ class ReferenceOperator(Model):
 @cache
 def reference_operators() -> tuple[ReferenceOperator, ...]:
     """Return the packaged reference operators, oldest first."""
-    text = files("pentarch.evaluate").joinpath("reference_operators.yaml").read_text(encoding="utf-8")
+    text = (
+        files("pentarch.evaluate").joinpath("reference_operators.yaml").read_text(encoding="utf-8")
+    )
     entries = [
         load(ReferenceOperator, entry, where=f"reference_operators.yaml entry {number}")
         for number, entry in enumerate(yaml.safe_load(text))

@@ -169,7 +169,10 @@ def change_scenario(
             )
         models[owner] = load(
             type(models[owner]),
-            {**{name: getattr(models[owner], name) for name in type(models[owner]).model_fields}, **fields},
+            {
+                **{name: getattr(models[owner], name) for name in type(models[owner]).model_fields},
+                **fields,
+            },
             where=f"parameter {owner}",
         )
         scenario = replace(scenario, **{owner: models[owner]})

@@ -112,7 +112,9 @@ class PhaseStack:
     overlap: Floats | None
     """Exponent q, (N,), or `None`."""
 
-    def time(self, clock_ratio: Floats | None = None, unscaled: frozenset[str] = frozenset()) -> Floats:
+    def time(
+        self, clock_ratio: Floats | None = None, unscaled: frozenset[str] = frozenset()
+    ) -> Floats:
         """Return the time of the phase for one query's passes, shape (N,).
 
         Args:
@@ -125,9 +127,7 @@ class PhaseStack:
         if clock_ratio is not None:
             follows = np.array([name not in unscaled for name in self.resources])
             terms = np.where(follows[:, None, None], terms / clock_ratio, terms)
-        total: Floats = sum_rows(
-            (self.fixed_s + combine(list(terms), self.overlap)) * self.weights
-        )
+        total: Floats = sum_rows((self.fixed_s + combine(list(terms), self.overlap)) * self.weights)
         return total
 
 

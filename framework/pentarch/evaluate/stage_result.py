@@ -38,7 +38,12 @@ class StageResult:
 
 
 def run_stage(
-    costs: StageCosts, memory: MemoryUse, *, devices: float, copies: float = 1.0, is_first: bool = True
+    costs: StageCosts,
+    memory: MemoryUse,
+    *,
+    devices: float,
+    copies: float = 1.0,
+    is_first: bool = True,
 ) -> StageResult:
     """Cap the phases of a costed stage.
 
@@ -53,7 +58,9 @@ def run_stage(
     step = (machine.overhead.step_s + runtime.step_s) * (1.0 if is_first else 0.0)
     steps = {Phase.PREFILL: 1.0, Phase.DECODE: float(costs.given.table.output_tokens - 1)}
     phases = {
-        phase: cap_phase(costs.stack(phase), costs.phase_energy(phase), machine, step * steps[phase])
+        phase: cap_phase(
+            costs.stack(phase), costs.phase_energy(phase), machine, step * steps[phase]
+        )
         for phase in (Phase.PREFILL, Phase.DECODE)
     }
     return StageResult(

@@ -58,9 +58,7 @@ class FieldSpec:
 @cache
 def field_specs(model: type[Model]) -> Mapping[str, FieldSpec]:
     """Return the specification of every field of `model`."""
-    return types.MappingProxyType(
-        {name: _spec(info) for name, info in model.model_fields.items()}
-    )
+    return types.MappingProxyType({name: _spec(info) for name, info in model.model_fields.items()})
 
 
 def _spec(info: FieldInfo) -> FieldSpec:
@@ -208,14 +206,19 @@ def check_column(values: Floats, spec: FieldSpec, *, where: str, path: str) -> N
         compare, words = _HOLDS[comparison]
         if not (compare(low, limit) and compare(high, limit)):
             index = int(np.argmin(compare(values, limit)))
-            raise _out_of_bounds(values, index, f"a number {words} {limit:g}", where=where, path=path)
+            raise _out_of_bounds(
+                values, index, f"a number {words} {limit:g}", where=where, path=path
+            )
 
 
 def _out_of_bounds(
     values: Floats, index: int, expected: str, *, where: str, path: str
 ) -> FieldError:
     return FieldError(
-        where=where, path=path, problem=f"design {index} has {float(values[index])!r}", expected=expected
+        where=where,
+        path=path,
+        problem=f"design {index} has {float(values[index])!r}",
+        expected=expected,
     )
 
 

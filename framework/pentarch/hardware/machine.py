@@ -120,7 +120,11 @@ class MachineTable:
                                       | Columns[Overhead] | Columns[Power] | Columns[Area]
                                       | Columns[Cost] | Columns[Program] | Columns[Budget]]]:  # fmt: skip
         """Yield every part with its path."""
-        for kind, group in (("levels", self.levels), ("engines", self.engines), ("links", self.links)):
+        for kind, group in (
+            ("levels", self.levels),
+            ("engines", self.engines),
+            ("links", self.links),
+        ):
             for part in group:
                 yield f"{kind}.{part.name}", part
         for name in ("overhead", "power", "area", "cost", "program", "budget"):
@@ -208,7 +212,11 @@ def peak_macs_per_s(machine: MachineTable, compute_format: str) -> Floats | None
     """
     total: Floats | None = None
     for engine in machine.engines:
-        rate = engine.macs_per_cycle.get(compute_format) if engine.kind is not EngineKind.VECTOR else None
+        rate = (
+            engine.macs_per_cycle.get(compute_format)
+            if engine.kind is not EngineKind.VECTOR
+            else None
+        )
         if rate is not None:
             value: npt.NDArray[np.float64] = rate * engine.units * engine.clock_hz
             total = value if total is None else total + value

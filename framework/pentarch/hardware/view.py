@@ -35,7 +35,9 @@ class View(Generic[D]):
 
     __slots__ = ("_columns", "length", "template")
 
-    def __init__(self, template: D, length: int = 1, changes: Mapping[str, Floats] | None = None) -> None:
+    def __init__(
+        self, template: D, length: int = 1, changes: Mapping[str, Floats] | None = None
+    ) -> None:
         self.template = template
         self.length = length
         self._columns: dict[str, Any] = {}
@@ -72,7 +74,9 @@ class View(Generic[D]):
         if spec.role is FieldRole.NUMBER:
             result: Any = np.full(self.length, value, dtype=np.float64)
         else:
-            result = {key: np.full(self.length, entry, dtype=np.float64) for key, entry in value.items()}
+            result = {
+                key: np.full(self.length, entry, dtype=np.float64) for key, entry in value.items()
+            }
         self._columns[name] = result
         return result
 
@@ -87,6 +91,8 @@ class View(Generic[D]):
         value = getattr(self, name)
         if value is None:
             owner = getattr(self.template, "name", type(self.template).__name__)
-            raise MissingFigureError(figure=name, owner=f"device {owner}", supplier="its YAML or the vendor")
+            raise MissingFigureError(
+                figure=name, owner=f"device {owner}", supplier="its YAML or the vendor"
+            )
         column: npt.NDArray[np.float64] = value
         return column

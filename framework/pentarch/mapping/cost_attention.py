@@ -94,7 +94,9 @@ def _rows(table: AttentionTable, picked: npt.NDArray[np.intp], sequences: Floats
     )  # fmt: skip
 
 
-def _window_share(table: AttentionTable, picked: npt.NDArray[np.intp], rows: AttentionRows) -> Floats:
+def _window_share(
+    table: AttentionTable, picked: npt.NDArray[np.intp], rows: AttentionRows
+) -> Floats:
     """Return useful pairs under windows / causal pairs, at most 1, shape (R, 1)."""
     earlier = rows.kv_length - rows.positions
     causal = rows.positions * earlier + rows.positions * (rows.positions + 1.0) / 2.0
@@ -117,7 +119,9 @@ def _add_rows(
     ledger.add_macs(picked, macs, product)
     seconds = _matrix_seconds(product, rows, variant)
     ledger.add_compute(picked, product.engine.name, seconds, None, energy_known=True)
-    _add_vector_work(ledger, request.machine, _vector_counts(table, product, rows, variant, picked), picked)
+    _add_vector_work(
+        ledger, request.machine, _vector_counts(table, product, rows, variant, picked), picked
+    )
     resident = request.resident_kv
     kept = np.zeros_like(macs) if resident is None else np.where(resident, variant.memory_kv, 0.0)
     memory = request.machine.levels[0]
@@ -166,7 +170,9 @@ def _buffers(machine: MachineTable, product: Product) -> tuple[Columns[Level], .
 def _streamed_bytes_per_mac(product: Product, rows: AttentionRows) -> Floats:
     """Return bytes that the arrays read per MAC: keys and values serve a block of query rows."""
     height = np.minimum(product.engine.rows, (rows.group * rows.positions)[:, None])
-    bytes_per_mac: Floats = rows.kv_bytes[:, None] / height + rows.q_bytes[:, None] / product.engine.columns
+    bytes_per_mac: Floats = (
+        rows.kv_bytes[:, None] / height + rows.q_bytes[:, None] / product.engine.columns
+    )
     return bytes_per_mac
 
 
@@ -184,7 +190,10 @@ def _vector_counts(
 
 
 def _add_vector_work(
-    ledger: RowLedger, machine: MachineTable, counts: dict[str, Floats], picked: npt.NDArray[np.intp]
+    ledger: RowLedger,
+    machine: MachineTable,
+    counts: dict[str, Floats],
+    picked: npt.NDArray[np.intp],
 ) -> None:
     engine = vector_engine(machine)
     if engine is None:
@@ -215,7 +224,9 @@ def _matrix_seconds(product: Product, rows: AttentionRows, variant: Variant) -> 
     done = blocks * variant.scores / every  # blocks above the diagonal are skipped
     waves = np.ceil(np.maximum(done, 1.0) / engine.units)
     macs = variant.scores * (rows.head_dim + rows.value_dim)[:, None] * padded
-    per_wave = macs / np.maximum(done, 1.0) / (product.unit_macs_per_cycle * engine.issue_efficiency)
+    per_wave = (
+        macs / np.maximum(done, 1.0) / (product.unit_macs_per_cycle * engine.issue_efficiency)
+    )
     cycles = waves * (per_wave + engine.tile_start_cycles) + engine.fill_cycles
     seconds: Floats = cycles / engine.clock_hz
     return seconds
@@ -286,7 +297,10 @@ def _fused_through_cache(
     once = rows.kv_heads * rows.kv_length[:, None] * words
     passes = np.ceil((rows.group * rows.positions)[:, None] / np.maximum(traffic.row_block, 1.0))
     in_flight = np.minimum(rows.kv_heads, np.maximum(unit.instances / passes, 1.0))
-    kept = in_flight * rows.kv_length[:, None] * words <= cache.instances * cache.size_bytes * cache.usable
+    kept = (
+        in_flight * rows.kv_length[:, None] * words
+        <= cache.instances * cache.size_bytes * cache.usable
+    )
     kv = np.where(kept, np.minimum(once, traffic.memory_kv_bytes), traffic.memory_kv_bytes)
     queries = traffic.memory_read_bytes - traffic.memory_kv_bytes
     variant = _variant(
@@ -321,7 +335,9 @@ def _unfused(
     Two GEMMs in tiles: rows are shared among units as keys are.
     """
     read, write = unfused_attention_bytes(rows, rows.q_bytes)
-    once = rows.kv_heads * (rows.kv_length * (rows.head_dim + rows.value_dim) * rows.kv_bytes)[:, None]
+    once = (
+        rows.kv_heads * (rows.kv_length * (rows.head_dim + rows.value_dim) * rows.kv_bytes)[:, None]
+    )
     spilled = (write - fused.memory_write) * (1.0 - share)
     kv = once * share
     read, write = read - once + kv - spilled, write - spilled

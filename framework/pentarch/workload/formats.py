@@ -98,6 +98,9 @@ def number_format(name: str) -> NumberFormat:
     found = formats().get(canonical)
     if found is None:
         raise UnknownNameError(
-            kind="number format", name=name, known=formats(), hint="Aliases such as e4m3 are accepted too."
+            kind="number format",
+            name=name,
+            known=formats(),
+            hint="Aliases such as e4m3 are accepted too.",
         )
     return found

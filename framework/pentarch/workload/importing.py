@@ -152,7 +152,9 @@ def _read_json_object(path: Path) -> dict[str, Any]:
             content = stream.read(MAX_CONFIG_BYTES + 1)
     except (OSError, ValueError) as error:  # a path with a zero character is a ValueError
         cause = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {cause}. Give the path of a `config.json`.") from error
+        raise InputError(
+            f"{path} cannot be read: {cause}. Give the path of a `config.json`."
+        ) from error
     if len(content) > MAX_CONFIG_BYTES:
         raise InputError(
             f"{path} has more than {MAX_CONFIG_BYTES} bytes, which no model configuration has. "
