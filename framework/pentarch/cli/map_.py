@@ -1,0 +1,88 @@
+"""`pentarch map`: the mapping of one GEMM."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pentarch.cli.output import JsonFlag, library, print_json
+
+Dimension = Annotated[int, typer.Argument(min=1, max=2**31)]
+
+
+class TileConvention(StrEnum):
+    """How tiles share a buffer."""
+
+    EVEN = "even"
+    EVEN_DB = "even_db"
+    UNEVEN = "uneven"
+
+
+def map_(
+    m: Dimension,
+    k: Dimension,
+    n: Dimension,
+    device: Annotated[str | None, typer.Option(help="Device that runs the GEMM.")] = None,
+    buffer: Annotated[
+        str | None, typer.Option(help="Capacity of the one buffer, for example 2MiB.")
+    ] = None,
+    word_bytes: Annotated[float, typer.Option(help="Bytes of a word of A, B and finished C.")] = 1.0,
+    partial_bytes: Annotated[
+        float | None, typer.Option(help="Bytes of a partial sum.  [default: as a word]")
+    ] = None,
+    convention: Annotated[
+        TileConvention, typer.Option(help="How tiles share the buffer.")
+    ] = TileConvention.EVEN,
+    perfect: Annotated[
+        bool, typer.Option("--perfect", help="Only tiles that divide the dimensions.")
+    ] = False,
+    weights: Annotated[str, typer.Option(help="Format of B on a device.")] = "fp8",
+    activations: Annotated[str, typer.Option(help="Format of A and C on a device.")] = "fp8",
+    runtime: Annotated[str, typer.Option(help="Software stack on a device.")] = "ideal",
+    as_json: JsonFlag = False,
+) -> None:
+    """Map one GEMM C[M,N] = A[M,K] B[K,N] behind a buffer or on a device."""
+    from pentarch.errors import InputError
+    from pentarch.evaluate.gemm_study import loop_nest, study_behind_buffer, study_on_device
+    from pentarch.mapping.single import GemmShape
+    from pentarch.results import Infeasible
+    from pentarch.units import parse, show
+
+    if (device is None) == (buffer is None):
+        raise InputError("Name either `--device D` or `--buffer BYTES`, and not both.")
+    if device is not None:
+        found_device = library().device(device)
+        study = study_on_device(
+            (m, k, n), found_device, library().backend_of(found_device), weights=weights,
+            activations=activations, runtime=library().runtime(runtime),
+        )  # fmt: skip
+    else:
+        partial = word_bytes if partial_bytes is None else partial_bytes
+        shape = GemmShape(m, k, n, word_bytes, word_bytes, word_bytes, partial, partial)
+        study = study_behind_buffer(
+            shape, parse(str(buffer), "B"), convention=convention.value, perfect=perfect
+        )
+    if as_json:
+        print_json(study)
+        return
+    if isinstance(study, Infeasible):
+        print(f"infeasible: {study.reason}")
+        return
+    print(f"traffic      {study.traffic_bytes:,.0f} bytes between memory and the first buffer")
+    print(f"lower bound  {study.bound_bytes:,.0f} bytes, gap {study.gap:.2%}")
+    if study.next_capacity_bytes is not None and study.next_traffic_bytes is not None:
+        print(
+            f"next step    {study.next_traffic_bytes:,.0f} bytes from a buffer of "
+            f"{study.next_capacity_bytes:,.0f} bytes"
+        )
+    for name, value in study.traffic.items():
+        if value is not None:
+            print(f"  {name:<11}{value:,.0f}")
+    if study.time_s is not None:
+        print(f"time         {show(study.time_s, 's')}, bound by {study.bottleneck}")
+        print(f"energy       {show(study.energy_j, 'J')}")
+        for name, seconds in study.terms_s.items():
+            print(f"  {name:<20}{show(seconds, 's')}")
+    for line in (loop_nest(study), *study.notes):
+        if line:
+            print(line)

@@ -1,0 +1,1 @@
+"""Validation: predictions held against files of measurements and of proven optima."""
