@@ -20,6 +20,7 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
         validate_default=True,
+        defer_build=True,  # listing plug-ins imports models that it never fills
         ser_json_inf_nan="null",
     )
 

@@ -276,7 +276,7 @@ def _attributes(operator: Operator) -> dict[str, Any]:
 def _operator(name: str, attributes: dict[str, Any]) -> Operator:
     fields = {key: value for key, value in attributes.items() if key not in _DERIVED}
     try:
-        operator = operator_adapter.validate_python(fields)
+        operator = operator_adapter().validate_python(fields)
     except ValidationError as error:
         raise field_error(error, where=f"node {name!r}") from None
     if operator.name != name:

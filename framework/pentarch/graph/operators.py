@@ -6,6 +6,7 @@ fields are plain scalars, so that a node's attributes are enough to rebuild its 
 """
 
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
@@ -198,8 +199,12 @@ Operator = Annotated[
 ]
 """Any operator."""
 
-operator_adapter: TypeAdapter[Gemm | Attention | Vector | Gather | Collective] = TypeAdapter(Operator)
-"""Rebuilds an operator from a node's attributes."""
+
+@cache
+def operator_adapter() -> TypeAdapter[Gemm | Attention | Vector | Gather | Collective]:
+    """Return what rebuilds an operator from a node's attributes; made on first use."""
+    return TypeAdapter(Operator)
+
 
 
 class Tensor(Model):
