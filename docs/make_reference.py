@@ -42,15 +42,26 @@ EXAMPLES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("show", "soc", "--kind", "plugin"),
     ),
     "graph": (("graph", "llama-3-8b"),),
+    "map": (("map", "1024", "4096", "4096", "--buffer", "1MiB"),),
     "partition": (("partition", "llama-3-8b", "8xh100_sxm"),),
     "runs": (
         ("runs", "list", "{folder}"), ("runs", "show", "{log}"),
         ("runs", "export", "{log}", "--out", "{folder}/trials.csv"),
     ),
     "schema": (("schema", "space"),),
-    "report": (("report", "{log}", "--out", "{folder}/again.html"),),
+    "validate": (("validate", "{oracles}/mapper_oracle.csv", "--worst", "1"),),
+    "report": (("report", "{log}", "--out", "{folder}/report.html"),),
 }  # fmt: skip
 """Commands whose JSON is not one model: their keys are read from what they print."""
+NOT_DESCRIBED = "Its JSON has no entry in EXAMPLES or MODELS of `docs/make_reference.py` yet."
+"""Stands where nobody has said how to find the keys; a test fails on it."""
+SHOWN_PLACES = {
+    "{log}": "LOG",
+    "{oracles}": "tests/validation/data",
+    "{folder}/": "",
+    "{folder}": "FOLDER",
+}
+"""What the page shows for the places in these commands."""
 MODELS: Mapping[str, tuple[str, str, str]] = {
     "evaluate": ("pentarch.results", "Evaluation", "One document."),
     "compare": (
@@ -60,6 +71,14 @@ MODELS: Mapping[str, tuple[str, str, str]] = {
     "search": ("pentarch.results", "StudyResult", "One document."),
 }  # fmt: skip
 """Commands whose JSON is a model: module, class, what is printed."""
+CHECKED: Mapping[str, tuple[str, ...]] = {
+    "evaluate": ("evaluate", "llama-3-8b", "edge_soc"),
+    "search": (
+        "search", "edge-soc", "--trials", "4", "--strategy", "random", "--batch", "4",
+        "--log", "{folder}/checked.sqlite",
+    ),
+}  # fmt: skip
+"""Commands that must print the keys of their model."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -126,10 +145,12 @@ def commands_page() -> Iterator[str]:
         if any(verb.name == "report" for verb in VERBS):
             _run(["search", "edge-soc", "--trials", "4", "--strategy", "random", "--batch", "4",
                   "--no-report", "--json", "--log", str(log)])  # fmt: skip
+        oracles = str(ROOT / "tests" / "validation" / "data")
+        places = {"{log}": str(log), "{folder}": folder, "{oracles}": oracles}
         for verb in VERBS:
             yield f"## pentarch {verb.name}\n"
             yield f"```text\n{_run([verb.name, '--help']).strip()}\n```\n"
-            yield from _json_of(verb.name, {"{log}": str(log), "{folder}": folder})
+            yield from _json_of(verb.name, places)
 
 
 def _run(arguments: Sequence[str]) -> str:
@@ -152,12 +173,16 @@ def _json_of(verb: str, places: Mapping[str, str]) -> Iterator[str]:
         yield f"JSON: {printed}\n"
         if verb == "compare":
             return
+        described = list(keys(getattr(import_module(module), name)))
+        if verb == "search":  # without every trial, which the log has
+            described = [row for row in described if not row[0].startswith("trials")]
+            described.append(
+                ("report", "text or null", "Path of the report, where one was written.")
+            )
+        _compare(verb, described, places)
         yield "| key | type | meaning |\n|---|---|---|"
-        for path, kind, meaning in keys(getattr(import_module(module), name)):
-            if not (verb == "search" and path == "trials"):  # the log has them
-                yield f"| `{path}` | {kind} | {meaning} |"
-        if verb == "search":
-            yield "| `report` | text or null | Path of the report, where one was written. |"
+        for path, kind, meaning in described:
+            yield f"| `{path}` | {kind} | {meaning} |"
     elif verb == "bench":
         from pentarch.evaluate.bench import DESCRIPTIONS
 
@@ -168,20 +193,22 @@ def _json_of(verb: str, places: Mapping[str, str]) -> Iterator[str]:
         yield "JSON keys, for example:\n\n| command | keys |\n|---|---|"
         for words in EXAMPLES[verb]:
             document = json.loads(_run([*(_placed(word, places) for word in words), "--json"]))
-            shown = (
-                " ".join(words)
-                .replace("{log}", "LOG")
-                .replace("{folder}/again", "X")
-                .replace("{folder}/", "")
-                .replace("{folder}", "FOLDER")
-            )
+            shown = _placed(" ".join(words), SHOWN_PLACES)
             yield f"| `pentarch {shown} --json` | {_top_keys(document)} |"
     else:
-        raise KeyError(
-            f"`pentarch {verb}` has no entry in EXAMPLES or MODELS of {Path(__file__).name}, so its JSON is "
-            "not described. Add an example command, or the model that it prints."
-        )
+        yield NOT_DESCRIBED
     yield ""
+
+
+def _compare(verb: str, described: list[tuple[str, str, str]], places: Mapping[str, str]) -> None:
+    """Raise when a command prints other keys than its page describes."""
+    words = [_placed(word, places) for word in CHECKED[verb]]
+    printed = set(json.loads(_run([*words, "--json"])))
+    listed = {re.split(r"[.\[]", path)[0] for path, _, _ in described}
+    if printed != listed:
+        raise ValueError(
+            f"`pentarch {verb} --json` prints other keys than MODELS says: {sorted(printed ^ listed)}"
+        )
 
 
 def _placed(word: str, places: Mapping[str, str]) -> str:
@@ -191,9 +218,15 @@ def _placed(word: str, places: Mapping[str, str]) -> str:
 
 
 def _top_keys(document: Any) -> str:
-    start = "list of " if isinstance(document, list) else ""
-    first = document[0] if isinstance(document, list) else document
-    return start + ", ".join(f"`{key}`" for key in first)
+    """Return the keys of a document, with those of the objects in its lists."""
+    if isinstance(document, list):
+        return "list of " + _top_keys(document[0])
+    shown = []
+    for key, value in document.items():
+        is_list = isinstance(value, list) and value and isinstance(value[0], dict)
+        inner = ", ".join(f"`{name}`" for name in value[0]) if is_list else ""
+        shown.append(f"`{key}`" + (f" (list of {inner})" if inner else ""))
+    return ", ".join(shown)
 
 
 # Python ------------------------------------------------------------------------------------------

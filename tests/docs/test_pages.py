@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         if path.name == "pyproject.toml":
             _pretend_installed(tomllib.loads(path.read_text("utf-8"))["project"], tmp_path)
     (tmp_path / page.name).write_text(page.read_text("utf-8"), "utf-8")
+    data = Path("tests", "validation", "data")
+    shutil.copytree(ROOT / data, tmp_path / data)
     return tmp_path
 
 
@@ -157,6 +160,12 @@ def test_every_page_is_named_on_the_first_page() -> None:
 
     for path in DOCS.glob("*/*.md"):
         assert f"({path.relative_to(DOCS)})" in first, path
+
+
+def test_the_json_of_every_command_is_described() -> None:
+    page = (DOCS / "reference" / "commands.md").read_text("utf-8")
+
+    assert "docs/make_reference.py` yet" not in page
 
 
 @pytest.mark.slow
