@@ -1,11 +1,15 @@
 """`pentarch map`: the mapping of one GEMM."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pentarch.cli.output import JsonFlag, library, print_json
+
+if TYPE_CHECKING:
+    from pentarch.evaluate.gemm_study import GemmStudy
+    from pentarch.results import Infeasible
 
 Dimension = Annotated[int, typer.Argument(min=1, max=2**31)]
 
@@ -43,10 +47,9 @@ def map_(
 ) -> None:
     """Map one GEMM C[M,N] = A[M,K] B[K,N] behind a buffer or on a device."""
     from pentarch.errors import InputError
-    from pentarch.evaluate.gemm_study import loop_nest, study_behind_buffer, study_on_device
+    from pentarch.evaluate.gemm_study import study_behind_buffer, study_on_device
     from pentarch.mapping.single import GemmShape
-    from pentarch.results import Infeasible
-    from pentarch.units import parse, show
+    from pentarch.units import parse
 
     if (device is None) == (buffer is None):
         raise InputError("Name either `--device D` or `--buffer BYTES`, and not both.")
@@ -64,7 +67,15 @@ def map_(
         )
     if as_json:
         print_json(study)
-        return
+    else:
+        _print(study)
+
+
+def _print(study: "GemmStudy | Infeasible") -> None:
+    from pentarch.evaluate.gemm_study import loop_nest
+    from pentarch.results import Infeasible
+    from pentarch.units import show
+
     if isinstance(study, Infeasible):
         print(f"infeasible: {study.reason}")
         return

@@ -21,7 +21,7 @@ def validate(
     worst: Annotated[int, typer.Option(min=0, help="Show so many of the worst rows.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hold predictions against files of measurements and of proven optima."""
+    """Hold predictions against files of measurements."""
     from pentarch.validation.files import score_files
     from pentarch.validation.rows import group_rows
 

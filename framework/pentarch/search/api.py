@@ -80,6 +80,16 @@ def search(
         evaluator = evaluator_of(resolved, library)
     objectives = resolve(resolved.objectives, library.registry.metrics if library else {})
     evaluator.check(resolved.extremes())
+    return _in_log(
+        wishes, resolved, objectives, evaluator=evaluator, log=log, resume=resume, show=progress
+    )
+
+
+def _in_log(
+    wishes: "_Wishes", resolved: Space, objectives: tuple[Objective, ...], *,
+    evaluator: PointEvaluator, log: str | Path | None, resume: bool, show: ShowProgress | None,
+) -> StudyResult:  # fmt: skip
+    """Open the log, start or continue the run in it, and search."""
     with opened(resolved, log=log, resume=resume) as (store, run, header):
         setup = wishes.setup(resolved, objectives, evaluator=evaluator, header=header)
         new = _header(setup)
@@ -88,7 +98,7 @@ def search(
         else:
             _check_same(header, new, target=store.target)
             store.restart(run, new.versions[0])
-        return _run(setup, store=store, run=run, header=header or new, show=progress)
+        return _run(setup, store=store, run=run, header=header or new, show=show)
 
 
 @dataclass(frozen=True, slots=True)

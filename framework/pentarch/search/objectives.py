@@ -16,7 +16,7 @@ Direction = Literal["minimize", "maximize"]
 
 MORE_IS_BETTER = frozenset(
     {
-        "throughput_tokens_per_s", "useful_flops", "delivered_flops_per_s", "peak_flops_per_s",
+        "throughput_tokens_per_s", "queries_per_s", "useful_flops", "delivered_flops_per_s", "peak_flops_per_s",
         "mfu.prefill", "mfu.decode", "mfu.query", "mbu", "hfu", "programmability",
     }
 )  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,7 @@ def to_parquet(table: Sequence[Mapping[str, Any]]) -> bytes:
         InputError: pandas and pyarrow are not installed, or a column mixes text and numbers.
     """
     try:
-        import pandas
-        import pyarrow
+        pandas, pyarrow = import_module("pandas"), import_module("pyarrow")
     except ImportError as error:
         raise InputError(
             f"Parquet needs pandas and pyarrow, and {error.name} is not installed. Install both "
