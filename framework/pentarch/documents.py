@@ -16,7 +16,7 @@ from pentarch.errors import FieldError, InputError
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 2**18
+MAX_BYTES = 2**17
 """A larger file is no hand-written document."""
 MAX_DEPTH = 100
 """Deeper nesting is no hand-written document either, and would overflow the parser's stack."""
@@ -94,7 +94,9 @@ def read_document(file: Readable | Path, *, where: str) -> Document:
         content = file.read_bytes()
     except (OSError, ValueError) as error:  # a path with a zero character is a ValueError
         cause = getattr(error, "strerror", None) or error
-        raise InputError(f"{where} cannot be read: {cause}. Give the path of a YAML file.") from error
+        raise InputError(
+            f"{where} cannot be read: {cause}. Give the path of a YAML file."
+        ) from error
     if len(content) > MAX_BYTES:
         raise InputError(
             f"{where} has more than {MAX_BYTES} bytes. Expected a hand-written YAML file."
@@ -147,18 +149,31 @@ def _check_depth(text: str, where: str) -> None:
     """Raise when the document is nested too deeply; reads events, so that no stack grows."""
     import yaml
 
+    if _most_depth(text) <= MAX_DEPTH:
+        return
     depth = 0
     for event in yaml.parse(text, Loader=_loader()):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1
+                mark = event.start_mark
+                place = where if mark is None else f"{where}, line {mark.line + 1}"
                 raise InputError(
-                    f"{where}, line {line}: nested more than {MAX_DEPTH} levels deep. Expected a "
+                    f"{place}: nested more than {MAX_DEPTH} levels deep. Expected a "
                     "hand-written YAML file."
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _most_depth(text: str) -> int:
+    """Return more levels than the text can have: brackets, and what opens blocks in one line."""
+    blocks = max(
+        (len(line) - len(line.lstrip(" ")) + line.count("- ") + line.count("? ")
+         for line in text.splitlines()),
+        default=0,
+    )  # fmt: skip
+    return 1 + text.count("[") + text.count("{") + blocks
 
 
 @cache

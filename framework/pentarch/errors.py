@@ -132,7 +132,7 @@ class DuplicateNameError(PluginError):
 
 
 class CostError(PentarchError):
-    """A cost is NaN or infinite.
+    """A cost is NaN, infinite or negative.
 
     Args:
         figure: Which figure, with its unit suffix.
@@ -147,7 +147,7 @@ class CostError(PentarchError):
         self.machine = machine
         super().__init__(
             f"{figure} of operator {operator!r} on machine {machine!r} is {value}. "
-            "Every cost must be a finite number: check the machine's rates, sizes and "
+            "Every cost must be a finite number of at least 0: check the machine's rates, sizes and "
             "energies, or the back-end's `cost_rows`."
         )
 

@@ -280,7 +280,7 @@ class Registry:
     def _load(self, source: PluginSource) -> None:
         try:
             module = source.load()
-        except Exception as error:  # the plug-in boundary: the cause is kept and shown
+        except (Exception, SystemExit) as error:  # the plug-in boundary: the cause is kept and shown
             self.report(source.name, error)
             return
         _check_hooks(self._manager, module, source)
@@ -298,7 +298,7 @@ class Registry:
             name = implementation.plugin_name
             try:
                 results = list(implementation.function())
-            except Exception as error:  # the plug-in boundary: the cause is kept and shown
+            except (Exception, SystemExit) as error:  # the plug-in boundary, as in `_load`
                 self.report(name, error)
                 continue
             for result in results:

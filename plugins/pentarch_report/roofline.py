@@ -40,9 +40,10 @@ def _plot(name: str, evaluation: Evaluation, roofs: Roofs) -> LogPlotBlock | Non
         return None
     total = sum(operator.device_s for operator in evaluation.operators)
     shares = [operator.device_s / total for operator, _, _ in points]
+    device = "device" if len(evaluation.roofs) == 1 else roofs.device
     peak, ridge = roofs.peak_flops_per_s[roofs.main_format], roofs.ridge
     return LogPlotBlock(
-        title=f"Roofline of one {roofs.device}, {name}",
+        title=f"Roofline of one {device}, {name}",
         note=_note(evaluation, roofs, sum(shares)),
         x_title=f"intensity at {roofs.memory}", x_unit="FLOP/byte",
         y_title="achieved rate", y_unit="FLOPS",

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.report.studies import evaluation, study, trial
 
 from pentarch.contracts.figures import show_figure
 from pentarch.report.writing import write_report
 from pentarch.results import StudyResult
 from pentarch_report.plugin import register_report_sections
-from tests.unit.report.studies import evaluation, study, trial
 
 pytestmark = pytest.mark.slow
 

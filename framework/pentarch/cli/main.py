@@ -50,6 +50,10 @@ VERBS = (
         "Show or write the dataflow graph of a workload.",
     ),
     Verb(
+        "map", "pentarch.cli.map_", "map_",
+        "Map one GEMM behind a buffer or on a device.",
+    ),
+    Verb(
         "partition", "pentarch.cli.partition", "partition",
         "Plan a workload on the devices of a system.",
     ),
@@ -72,6 +76,10 @@ VERBS = (
     Verb(
         "runs", "pentarch.cli.runs", "runs",
         "List, show or export run logs.",
+    ),
+    Verb(
+        "validate", "pentarch.cli.validate", "validate",
+        "Hold predictions against files of measurements.",
     ),
     Verb(
         "schema", "pentarch.cli.schema", "schema",

@@ -126,7 +126,8 @@ def _memory(index: int, stage: "Stage", result: "StageResult") -> dict[str, Any]
     return {
         "stage": index, "devices": stage.devices * stage.copies,
         "weights_bytes": float(use.weights[0]), "kv_bytes": float(use.kv[0]),
-        "activations_bytes": float(use.activations[0]), "total_bytes": float(use.total[0]),
+        "activations_bytes": float(use.activations[0]), "on_chip_bytes": float(use.on_chip[0]),
+        "total_bytes": float(use.total[0]),
         "capacity_bytes": float(use.capacity[0]), "fits": bool(use.fits[0]),
     }  # fmt: skip
 
@@ -136,13 +137,13 @@ def _collectives(index: int, stage: "Stage", result: "StageResult") -> list[dict
 
     `hops` counts the equal copies of the stage that each hand over once a step.
     """
-    from pentarch.graph.operators import OperatorKind
+    from pentarch.graph.table import CollectiveTable
 
     entries: list[dict[str, Any]] = []
     sends = {send.name for send in stage.sends}
     together = float(result.costs.given.concurrency[0])
     for kind in result.costs.kinds:
-        if kind.kind is not OperatorKind.COLLECTIVE:
+        if not isinstance(kind.rows, CollectiveTable):
             continue
         rows, times = kind.rows, kind.times
         for row, name in enumerate(rows.names):
@@ -361,7 +362,9 @@ def _print_compared(rows: Sequence[Mapping[str, Any]], *, workload: str, system:
         )  # fmt: skip
     if able:
         console.print(table, highlight=False)
-        _line(console, "The fastest query comes first; time in collectives is per decode step.", "dim")
+        _line(
+            console, "The fastest query comes first; time in collectives is per decode step.", "dim"
+        )
     for row in rows:
         if not row["feasible"]:
             _line(console, f"\n{row['partitioner']} cannot: {row['reason']}")

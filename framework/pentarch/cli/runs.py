@@ -33,8 +33,8 @@ def runs(
     place: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FOLDER|LOG]", help="Folder of logs, or a log: a path or database URL.  "
-            "[default for list: ./runs]",
+            metavar="[FOLDER|LOG]",
+            help="Folder of logs, or a log: a path or database URL.  [default for list: ./runs]",
         ),
     ] = None,
     out: Annotated[
@@ -42,14 +42,17 @@ def runs(
         typer.Option(help=f"File to export to, by its suffix: {', '.join(SUFFIXES)}."),
     ] = None,
     run: Annotated[
-        int | None, typer.Option(min=1, max=2**31 - 1, help="Number of the run.  [default: the newest]")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Number of the run.  [default: the newest]"),
     ] = None,
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List, show or export run logs."""
     if out is not None and action is not Action.EXPORT:
-        raise InputError(f"--out belongs to `pentarch runs export`. Leave it out of {action.value}.")
+        raise InputError(
+            f"--out belongs to `pentarch runs export`. Leave it out of {action.value}."
+        )
     if action is Action.LIST:
         _list(place, as_json=as_json)
         return
@@ -74,10 +77,8 @@ def _list(place: str | None, *, as_json: bool) -> None:
     from pentarch.search.runs import summaries
 
     folder = Path(place) if place is not None else DEFAULT_FOLDER
-    if place is None and not folder.exists():
-        found, broken = (), ()
-    else:
-        found, broken = summaries(folder)
+    # Before the first search there is no folder, which is no error unless one was named.
+    found, broken = summaries(folder) if place is not None or folder.exists() else ((), ())
     if as_json:
         print_json({"runs": found, "unreadable": broken})
     else:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pentarch.cli.report import report_beside
 from pentarch.cli.output import JsonFlag, library, print_json
+from pentarch.cli.report import report_beside
 from pentarch.errors import PentarchError
 
 if TYPE_CHECKING:
@@ -30,9 +30,13 @@ SpaceName = Annotated[
 ]
 Trials = Annotated[
     int | None,
-    typer.Option(min=1, max=10**9, help="Trials in total.  [default: 500; the whole space when exhaustive]"),
+    typer.Option(
+        min=1, max=10**9, help="Trials in total.  [default: 500; the whole space when exhaustive]"
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of the random numbers.  [default: 0]")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of the random numbers.  [default: 0]")
+]
 StrategyName = Annotated[
     str | None,
     typer.Option(help="nsga2, tpe, random or exhaustive.  [default: as the space says]"),
@@ -48,7 +52,8 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the newest run of the space, or of --log.")
 ]
 Batch = Annotated[
-    int | None, typer.Option(min=1, max=10**6, help="Designs asked at once.  [default: a population]")
+    int | None,
+    typer.Option(min=1, max=10**6, help="Designs asked at once.  [default: a population]"),
 ]
 Report = Annotated[
     Path | None, typer.Option(help="HTML report to write.  [default: beside the log]")

@@ -38,7 +38,8 @@ LOSSES = 6
 """Entries of the ledger shown, the useful part among them."""
 LEAST_TITLE = 7
 """Width that a column's title may take even where its cells are narrower."""
-_UNIT = re.compile(r"[A-Za-z%][A-Za-z0-9/%]*")
+_QUANTITY = re.compile(r"([-+]?\d[\d,.]*(?:e-?\d+)?) ([A-Za-z%][A-Za-z0-9/%]*)")
+"""A number and its unit, as cells show them."""
 
 _SYMBOLS = {
     VerdictKind.MET: ("✓", "+", "green"),
@@ -271,19 +272,21 @@ def _columns_table(columns: Sequence[_Column]) -> Table:
 
 def _hoisted(column: _Column) -> tuple[str, list[Text]]:
     """Return title and cells of a column; a unit that all cells share stands in the title."""
-    parts = [cell.plain.rsplit(" ", 1) for cell in column.cells]
-    units = {part[1] if len(part) == 2 else "" for part in parts}
+    found = [_QUANTITY.fullmatch(cell.plain) for cell in column.cells]
+    units = {match[2] if match else "" for match in found}
     unit = units.pop()
-    if units or not unit or not column.is_number or not _UNIT.fullmatch(unit):
+    if units or not unit:
         return column.title, column.cells
-    return f"{column.title} ({unit})", [Text(part[0]) for part in parts]
+    return f"{column.title} ({unit})", [Text(match[1]) for match in found if match]
 
 
 def _fits(console: "Console", columns: Sequence[_Column]) -> bool:
     from rich.measure import Measurement
 
     table = _columns_table(columns)
-    return Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width
+    return (
+        Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width
+    )
 
 
 def _print_ledger(console: "Console", evaluation: Evaluation) -> None:
@@ -339,6 +342,13 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
     if rest:
         share = percent(sum(operator.device_s for operator in rest) / total if total > 0 else None)
         _print_line(console, f"and {len(rest):,} more operators, {share} together", "dim")
+    if evaluation.operating_point.query.concurrency > 1:
+        _print_line(
+            console,
+            "share: while the queries in flight are answered, a prefill for each of them and decode "
+            "steps for all together",
+            "dim",
+        )
 
 
 def plain_table() -> Table:

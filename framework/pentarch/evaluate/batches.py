@@ -4,6 +4,7 @@
 joined here, so that everything else sees N designs whatever the back-end does.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,19 @@ from typing import Any
 import numpy as np
 
 from pentarch.contracts.backend import AnyBackend, Backend
-from pentarch.errors import PluginError
+from pentarch.errors import PentarchError, PluginError
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.device import Device
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.view import View
 from pentarch.mapping.assemble import stacked_names
-from pentarch.mapping.costs import RowCosts, RowRequest, SegmentCosts, SegmentRequest
+from pentarch.mapping.costs import (
+    Fidelity,
+    RowCosts,
+    RowRequest,
+    SegmentCosts,
+    SegmentRequest,
+)
 from pentarch.mapping.engine import cost_rows
 
 PARTS = ("overhead", "power", "area", "cost", "program", "budget")
@@ -42,17 +49,19 @@ def describe(
 
     Raises:
         FieldError: A swept value is not allowed, or a number of the machine is impossible.
-        PluginError: Designs that differ in numbers only were described with different parts.
+        PluginError: Designs that differ in numbers only were described with different parts, or the
+            back-end failed.
     """
     if backend.batch or length == 1:
-        machine = backend.machine(View(device, length, columns))
+        machine = _machine(backend, View(device, length, columns))
     else:
         swept = columns or {}
         machine = _join_machines(
             backend.name,
             [
-                backend.machine(
-                    View(device, 1, {key: values[at : at + 1] for key, values in swept.items()})
+                _machine(
+                    backend,
+                    View(device, 1, {key: values[at : at + 1] for key, values in swept.items()}),
                 )
                 for at in range(length)
             ],
@@ -64,45 +73,57 @@ def describe(
 def ask_rows(backend: AnyBackend, request: RowRequest) -> RowCosts:
     """Return the cost of rows: the back-end's own where it gives one, else the engine's.
 
+    Rows of a kind that is not among the back-end's `operators` cannot run.
+
     Raises:
-        PluginError: The back-end's costs have the wrong shape.
+        PluginError: The back-end failed, or its costs have the wrong shape.
     """
+    costs = _ask_rows(backend, request)
+    if request.kind in backend.operators:
+        return costs
+    note = f"back-end {backend.name!r} runs no {request.kind} operators"
+    return replace(costs, fits=np.zeros_like(costs.fits), notes=(*costs.notes, note))
+
+
+def _ask_rows(backend: AnyBackend, request: RowRequest) -> RowCosts:
     if not overrides(backend, "cost_rows"):
         return cost_rows(request)
     if backend.batch or request.machine.length == 1:
-        costs = backend.cost_rows(request)
+        costs = _rows(backend, request)
         if costs is None:
             return cost_rows(request)
     else:
         parts = [_one_design(request, index) for index in range(request.machine.length)]
-        answers = [backend.cost_rows(part) for part in parts]
+        answers = [_rows(backend, part) for part in parts]
         if all(answer is None for answer in answers):
             return cost_rows(request)
         costs = _join_rows(
             [
-                cost_rows(part) if one is None else one
+                cost_rows(part) if one is None else _with_fidelity(backend, one)
                 for part, one in zip(parts, answers, strict=True)
             ]
         )
     check_shape(backend, request, costs)
-    return costs
+    return _with_fidelity(backend, costs)
 
 
 def ask_segment(backend: AnyBackend, request: SegmentRequest) -> SegmentCosts | None:
     """Return the back-end's cost of all rows of a phase together, or `None`.
 
     Raises:
-        PluginError: The back-end's costs have the wrong shape, or it costs only some of the designs.
+        PluginError: The back-end failed, its costs have the wrong shape, or it costs only some of the
+            designs.
     """
     length = request.requests[0].machine.length
     if backend.batch or length == 1:
-        found = backend.cost_segment(request)
+        found = _segment(backend, request)
     else:
         answers = [
-            backend.cost_segment(
+            _segment(
+                backend,
                 replace(
                     request, requests=tuple(_one_design(rows, index) for rows in request.requests)
-                )
+                ),
             )
             for index in range(length)
         ]
@@ -116,12 +137,66 @@ def ask_segment(backend: AnyBackend, request: SegmentRequest) -> SegmentCosts | 
         )
     for rows, costs in zip(request.requests, found.rows, strict=True):
         check_shape(backend, rows, costs)
-    if found.pass_s.shape != (length,) or len(found.bottleneck) != length:
+    named = {"pass_s": found.pass_s, "interval_s": found.interval_s, **found.used}
+    for figure, values in named.items():
+        if np.shape(values) != (length,):
+            raise PluginError(
+                f"`cost_segment` of back-end {backend.name!r} returned {figure} of shape "
+                f"{np.shape(values)}. Return one per design: ({length},)."
+            )
+    if len(found.bottleneck) != length:
         raise PluginError(
-            f"`cost_segment` of back-end {backend.name!r} returned pass_s of shape {found.pass_s.shape} and "
-            f"{len(found.bottleneck)} bottlenecks. Return one per design: {length}."
+            f"`cost_segment` of back-end {backend.name!r} returned {len(found.bottleneck)} bottlenecks. "
+            f"Return one per design: {length}."
         )
+    return replace(found, rows=tuple(_with_fidelity(backend, costs) for costs in found.rows))
+
+
+def _with_fidelity(backend: AnyBackend, costs: RowCosts) -> RowCosts:
+    """Return a back-end's costs with its declared fidelity, where they state none of their own."""
+    return costs if costs.fidelity is not None else replace(costs, fidelity=backend.fidelity)
+
+
+def _machine(backend: AnyBackend, view: View[Any]) -> MachineTable:
+    found = _call(backend, "machine", view)
+    if not isinstance(found, MachineTable):
+        raise _wrong_type(backend, "machine", found, "a `MachineTable`")
     return found
+
+
+def _rows(backend: AnyBackend, request: RowRequest) -> RowCosts | None:
+    found = _call(backend, "cost_rows", request)
+    if found is not None and not isinstance(found, RowCosts):
+        raise _wrong_type(backend, "cost_rows", found, "`RowCosts` or `None`")
+    return found
+
+
+def _segment(backend: AnyBackend, request: SegmentRequest) -> SegmentCosts | None:
+    found = _call(backend, "cost_segment", request)
+    if found is not None and not isinstance(found, SegmentCosts):
+        raise _wrong_type(backend, "cost_segment", found, "`SegmentCosts` or `None`")
+    return found
+
+
+def _call(backend: AnyBackend, method: str, argument: object) -> object:
+    """Return what a method of a back-end returns; what goes wrong in it is a plug-in's error."""
+    try:
+        found: object = getattr(backend, method)(argument)
+    except PentarchError:
+        raise
+    except Exception as error:  # the plug-in boundary: the cause is kept
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise PluginError(
+            f"`{method}` of back-end {backend.name!r} raised {type(error).__name__}: {error} "
+            f"({at.filename}, line {at.lineno}). Mend the plug-in that provides the back-end."
+        ) from error
+    return found
+
+
+def _wrong_type(backend: AnyBackend, method: str, found: object, expected: str) -> PluginError:
+    return PluginError(
+        f"`{method}` of back-end {backend.name!r} returned {type(found).__name__}. Return {expected}."
+    )
 
 
 def check_shape(backend: AnyBackend, request: RowRequest, costs: RowCosts) -> None:
@@ -133,10 +208,10 @@ def check_shape(backend: AnyBackend, request: RowRequest, costs: RowCosts) -> No
     for group in ("compute_s", "level_s", "read_bytes", "write_bytes", "energy_j"):
         named.update({f"{group}[{key}]": values for key, values in getattr(costs, group).items()})
     for figure, values in named.items():
-        if values is not None and values.shape != shape:
+        if values is not None and np.shape(values) != shape:
             raise PluginError(
                 f"Back-end {backend.name!r} costs {request.kind} rows with {figure} of shape "
-                f"{values.shape}. Return (rows, designs): {shape}."
+                f"{np.shape(values)}. Return (rows, designs): {shape}."
             )
 
 
@@ -219,9 +294,15 @@ def _join_rows(parts: Sequence[RowCosts]) -> RowCosts:
            ("compute_s", "level_s", "read_bytes", "write_bytes", "energy_j", "detail")},
         fixed_s=np.concatenate([part.fixed_s for part in parts], axis=1),
         executed_macs=np.concatenate([part.executed_macs for part in parts], axis=1),
-        fits=np.concatenate([part.fits for part in parts], axis=1), fidelity=parts[0].fidelity,
+        fits=np.concatenate([part.fits for part in parts], axis=1), fidelity=_least_fidelity(parts),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )  # fmt: skip
+
+
+def _least_fidelity(parts: Sequence[RowCosts]) -> Fidelity | None:
+    """Return the weakest of several fidelities: a joined cost is no better than its worst part."""
+    stated = [part.fidelity for part in parts if part.fidelity is not None]
+    return min(stated, key=list(Fidelity).index, default=None)
 
 
 def _join_segments(

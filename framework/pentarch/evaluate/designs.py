@@ -15,6 +15,7 @@ from pentarch.evaluate.stage_result import StageResult, run_stage
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.system import on_boards
 from pentarch.mapping.gemm import FrontStore
 
 
@@ -40,7 +41,9 @@ def run_designs(
         CostError: A cost is NaN or infinite.
     """
     scenario = prepared.scenario
-    machine = describe(scenario.backend, scenario.device, length, columns)
+    machine = on_boards(
+        describe(scenario.backend, scenario.device, length, columns), scenario.system
+    )
     load = (
         concurrency
         if concurrency is not None

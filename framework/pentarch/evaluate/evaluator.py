@@ -89,6 +89,7 @@ class ScenarioEvaluator:
         values: dict[str, Floats] = {}
         feasible = np.zeros(count, dtype=np.bool_)
         reasons: list[str | None] = [None] * count
+        backends = [self.scenario.backend.name] * count
         for group in self._groups(points):
             for start in range(0, len(group.members), CHUNK):
                 members = group.members[start : start + CHUNK]
@@ -99,14 +100,16 @@ class ScenarioEvaluator:
                     continue
                 where = np.array(members)
                 feasible[where] = found.feasibility.fits
+                backend = self._prepare(group.structure).scenario.backend.name
                 for offset, index in enumerate(members):
                     reasons[index] = found.feasibility.reason(offset)
+                    backends[index] = backend
                 for name, column in found.values.items():
                     target = values.setdefault(name, np.full(count, np.nan))
                     if column is not None:
                         target[where] = column
         columns = judge_columns(values, count, self.targets)
-        self._name_unknown(values, feasible, reasons)
+        self._name_unknown(values, feasible, reasons, backends=backends)
         return PointResults(
             figures=values, feasible=feasible, reasons=tuple(reasons), targets=columns
         )
@@ -201,7 +204,7 @@ class ScenarioEvaluator:
 
     def _name_unknown(
         self, values: Mapping[str, Floats], feasible: np.ndarray[tuple[int], np.dtype[np.bool_]],
-        reasons: list[str | None],
+        reasons: list[str | None], *, backends: Sequence[str],
     ) -> None:  # fmt: skip
         """Give every design whose verdict lacks a figure a reason that names it."""
         for condition in conditions(self.targets):
@@ -212,7 +215,7 @@ class ScenarioEvaluator:
             for index in np.flatnonzero(unknown & feasible):
                 if reasons[int(index)] is None:
                     reasons[int(index)] = unknown_reason(
-                        condition.figure, backend=self.scenario.backend.name
+                        condition.figure, backend=backends[int(index)]
                     )
 
 

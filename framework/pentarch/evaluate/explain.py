@@ -231,10 +231,11 @@ def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index
         "version": VERSION,
     }
     text = json.dumps(described, sort_keys=True, default=sorted)
-    grades = Counter(entry.grade for entry in machine.provenance.values())
-    assumed = tuple(
-        sorted(path for path, entry in machine.provenance.items() if entry.grade == "asm")
-    )
+    sources = dict(machine.provenance)
+    for owner, given in (("runtime", scenario.runtime), ("system", scenario.system)):
+        sources |= {f"{owner}.{field}": entry for field, entry in given.sources.items()}
+    grades = Counter(entry.grade for entry in sources.values())
+    assumed = tuple(sorted(path for path, entry in sources.items() if entry.grade == "asm"))
     return Inputs(
         hash=hashlib.sha256(text.encode()).hexdigest()[:16], version=VERSION,
         grades=dict(sorted(grades.items())), figures=assumed,

@@ -12,7 +12,7 @@ from pentarch.hardware.device import Device
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import EngineKind
 from pentarch.hardware.runtime import Runtime
-from pentarch.hardware.system import System
+from pentarch.hardware.system import System, on_boards
 from pentarch.model import load
 from pentarch.results import Scalar
 from pentarch.targets import Economics, Targets
@@ -226,7 +226,7 @@ def _rename_system(scenario: Scenario, before: System) -> Scenario:
 
 def describe_template(scenario: Scenario) -> MachineTable:
     """Return the scenario's device as a checked machine of one design."""
-    return describe(scenario.backend, scenario.device, 1)
+    return on_boards(describe(scenario.backend, scenario.device, 1), scenario.system)
 
 
 def _partitioner(library: "Library", name: str) -> Partitioner:

@@ -119,8 +119,7 @@ def _dot_node(operator: Operator, indent: str) -> str:
     fill, outline = COLORS[operator.kind]
     label = _quoted(f"{name}\n{shape_of(operator)}")
     return (
-        f"{indent}{_quoted(operator.name)} [label={label}, "
-        f'fillcolor="{fill}", color="{outline}"];'
+        f'{indent}{_quoted(operator.name)} [label={label}, fillcolor="{fill}", color="{outline}"];'
     )
 
 

@@ -9,6 +9,7 @@ is an isotonic regression, solved exactly by pooling adjacent violators.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 
@@ -21,8 +22,10 @@ _PASSING_PULL = 0.1
 _AXIS_PULL = 0.08
 """How much every box is drawn to the middle, so that a long chain does not drift away."""
 
-Place = tuple[str, str, int] | str
-"""A node, or the passage (source, target, row) of a long edge."""
+Passage = tuple[str, str, int]
+"""Source and target of a long edge, and a row that it passes."""
+Place = Passage | str
+"""A node or a passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Layout:
         return [source, *passages(source, target, row_of[source], row_of[target]), target]
 
 
-def passages(source: str, target: str, first: int, last: int) -> list[Place]:
+def passages(source: str, target: str, first: int, last: int) -> list[Passage]:
     """Return the empty places that an edge between two rows passes through."""
     return [(source, target, row) for row in range(first + 1, last)]
 
@@ -71,9 +74,9 @@ def lay_out(
     for source, target in graph.edges:
         inner = passages(source, target, row_of[source], row_of[target])
         for place in inner:
-            rows[place[2]].append(place)  # type: ignore[misc,arg-type]  # a passage, never a name
+            rows[place[2]].append(place)
         chain: list[Place] = [source, *inner, target]
-        for upper, lower in zip(chain, chain[1:], strict=False):
+        for upper, lower in pairwise(chain):
             below.setdefault(upper, []).append(lower)
             above.setdefault(lower, []).append(upper)
     _order(rows, above=above, below=below)
@@ -125,9 +128,9 @@ def _centers(
         center.update((place, at - axis) for place, at in zip(row, offsets, strict=True))
     for sweep in range(_PLACE_SWEEPS):
         downward = sweep % 2 == 0
-        sides = (above, below)
+        sides = [above, below]
         if sweep < _PLACE_SWEEPS // 2:
-            sides = (above,) if downward else (below,)
+            sides = [above] if downward else [below]
         for row in rows if downward else reversed(rows):
             wanted = [_wanted(place, [one for side in sides for one in side.get(place, ())], center)
                       for place in row]  # fmt: skip
@@ -175,7 +178,7 @@ def _straighten(rows: Sequence[Sequence[Place]], center: dict[Place, float]) -> 
 def _offsets(row: Sequence[Place], width: Mapping[Place, float], gap: float) -> list[float]:
     """Return the centers of a row that is pushed together, from 0."""
     offsets = [0.0]
-    for left, right in zip(row, row[1:], strict=False):
+    for left, right in pairwise(row):
         offsets.append(offsets[-1] + (width[left] + width[right]) / 2 + gap)
     return offsets[: len(row)]
 

@@ -9,6 +9,7 @@ batch.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from pentarch.hardware.parts import (
     Overhead,
     Power,
     Program,
+    Scope,
 )
 from pentarch.model import Model
 
@@ -155,6 +157,7 @@ class MachineTable:
                 problem=f"names repeat: {', '.join(repeated)}",
                 expected="a name of its own for every level, engine and link",
             )  # fmt: skip
+        _check_scopes(self)
         for engine in self.engines:
             if engine.feeds_from not in level_names:
                 raise FieldError(
@@ -187,6 +190,23 @@ class MachineTable:
     def level_index(self, name: str) -> int:
         """Return the position of a level, outermost 0."""
         return [level.name for level in self.levels].index(name)
+
+
+def _check_scopes(machine: MachineTable) -> None:
+    """Raise a `FieldError` unless levels go from wide to narrow scopes, and links the other way."""
+    widest_first = list(Scope)
+    orders: tuple[tuple[str, tuple[Columns[Level] | Columns[Link], ...], str], ...] = (
+        ("levels", machine.levels, "widest"),
+        ("links", machine.links[::-1], "narrowest"),
+    )
+    for kind, parts, first in orders:
+        for outer, inner in pairwise(parts):
+            if widest_first.index(inner.scope) < widest_first.index(outer.scope):
+                raise FieldError(
+                    where=f"machine {machine.name}", path=f"{kind}.{inner.name}.scope",
+                    problem=f"{inner.scope} is wider than {outer.scope} of {outer.name}",
+                    expected=f"the {first} scope first: " + ", ".join(widest_first),
+                )  # fmt: skip
 
 
 def _structure(part: Columns[Any]) -> tuple[tuple[str, object], ...]:

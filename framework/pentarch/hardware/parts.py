@@ -15,7 +15,7 @@ Fraction = Field(gt=0, le=1)
 
 
 class Scope(StrEnum):
-    """What one instance of a level or link belongs to."""
+    """What one instance of a level or link belongs to; the widest first."""
 
     SYSTEM = "system"
     BOARD = "board"
@@ -49,7 +49,7 @@ class Level(Model):
     name: str
     """Unique within its machine, for example `"L2"`."""
     scope: Scope
-    """What one instance belongs to."""
+    """What one instance belongs to; never wider than the scope of the level outside it."""
     management: Management = Management.SOFTWARE
     """Who decides what it holds."""
     holds: frozenset[str] = frozenset({"weights", "kv", "activations", "partials"})
@@ -70,8 +70,6 @@ class Level(Model):
     """Bandwidth that one engine unit can draw; `None` when nothing but the level limits it."""
     latency_s: NonNegativeFloat = 0.0
     """Time from a request to its first byte."""
-    burst_bytes: float = Field(default=1.0, ge=1)
-    """Bytes that the smallest access moves."""
     stream_efficiency: float = Field(default=1.0, gt=0, le=1)
     """Share of the peak bandwidth that a long stream reaches."""
     read_j_per_byte: NonNegativeFloat | None = None
@@ -169,7 +167,8 @@ class Link(Model):
     name: str
     """For example `"NVLink4"`."""
     scope: Scope
-    """DEVICE: between devices of a board. BOARD: between boards of a system. SYSTEM: between systems."""
+    """DEVICE: between devices of a board. BOARD: between boards of a system. SYSTEM: between systems.
+    Never narrower than the scope of the link before it."""
     topology: Topology = Topology.SWITCH
     """How the devices are wired."""
     in_network_reduction: bool = False
@@ -245,8 +244,6 @@ class Program(Model):
 
     primitives: dict[str, NonNegativeFloat]
     """Values per second of one device by primitive; an absent one cannot run on the device."""
-    host_fallback: bool = False
-    """Whether an absent primitive can run on a host, at the cost of the transfer."""
     tape_out_year: float | None = None
     """Year that splits the reference operators into before and after; `None` when unknown."""
     update_s: NonNegativeFloat | None = None

@@ -42,8 +42,6 @@ class Runtime(Model):
     """Whether the machine's own operator start applies; a persistent kernel avoids it."""
     quantize_fused: bool = True
     """Whether activations are quantized by the operator that produces them."""
-    free_tiles: bool = True
-    """Whether tiles of software-managed buffers are the optimum."""
     kv_block_tokens: PositiveInt = 16
     """Tokens of a KV-cache block; half a block per sequence is lost."""
     memory_reserve: float = Field(default=0.0, ge=0, lt=1)

@@ -1,8 +1,11 @@
 """Systems: how many devices, in what boxes, and what the rest of the box costs and draws."""
 
+from dataclasses import replace
+
+import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from pentarch.hardware.machine import Provenance
+from pentarch.hardware.machine import MachineTable, Provenance
 from pentarch.model import Model
 
 
@@ -19,8 +22,6 @@ class System(Model):
     """Devices in the whole system."""
     devices_per_board: PositiveInt | None = None
     """Devices joined by the innermost link; `None` means all, as far as the link reaches."""
-    boards_per_system: PositiveInt | None = None
-    """Boards joined by the next link; `None` means all."""
     host_w: NonNegativeFloat | None = None
     """Power of CPU, NIC and fans that run with the devices; `None` takes the device's figure."""
     host_usd: NonNegativeFloat | None = None
@@ -30,3 +31,13 @@ class System(Model):
     """Share of the wall power that reaches the system; used for the wall boundary only."""
     sources: dict[str, Provenance] = {}
     """Source and grade by field; the entry `"*"` covers the others."""
+
+
+def on_boards(machine: MachineTable, system: System) -> MachineTable:
+    """Return the machine as its system wires it: the innermost link joins the devices of a board."""
+    if system.devices_per_board is None or not machine.links:
+        return machine
+    first, *others = machine.links
+    degree = np.minimum(first.degree, float(system.devices_per_board))
+    wired = replace(first, numbers={**first.numbers, "degree": degree})
+    return replace(machine, links=(wired, *others))

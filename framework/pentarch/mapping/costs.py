@@ -19,7 +19,7 @@ AnyRows = GemmTable | AttentionTable | VectorTable | CollectiveTable
 
 
 class Fidelity(StrEnum):
-    """How a cost was found."""
+    """How a cost was found; the weakest first."""
 
     ANALYTICAL = "analytical"
     TABULATED = "tabulated"
@@ -75,8 +75,9 @@ class RowCosts:
     """Multiply-accumulates that are executed, padding not counted."""
     fits: npt.NDArray[np.bool_]
     """Whether the row can run at all on the design."""
-    fidelity: Fidelity = Fidelity.ANALYTICAL
-    """How the costs were found."""
+    fidelity: Fidelity | None = None
+    """How the costs were found; `None` takes what their author declares: the back-end's `fidelity`,
+    or analytical for the engine."""
     notes: tuple[str, ...] = ()
     """What the reader should know: fallbacks, clipped values."""
     detail: Mapping[str, Floats] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The engine's door: costs of rows of any kind, and what follows from them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +15,7 @@ from pentarch.mapping.cost_attention import cost_attention
 from pentarch.mapping.cost_collective import cost_collective
 from pentarch.mapping.cost_gemm import cost_gemm
 from pentarch.mapping.cost_vector import cost_vector
-from pentarch.mapping.costs import RowCosts, RowRequest
+from pentarch.mapping.costs import Fidelity, RowCosts, RowRequest
 from pentarch.mapping.traffic import combine
 
 _COSTERS: MappingProxyType[OperatorKind, Callable[[RowRequest], RowCosts]] = MappingProxyType(
@@ -30,7 +30,7 @@ _COSTERS: MappingProxyType[OperatorKind, Callable[[RowRequest], RowCosts]] = Map
 
 def cost_rows(request: RowRequest) -> RowCosts:
     """Return the engine's cost of rows of one kind."""
-    return _COSTERS[request.kind](request)
+    return replace(_COSTERS[request.kind](request), fidelity=Fidelity.ANALYTICAL)
 
 
 def check_costs(request: RowRequest, costs: RowCosts) -> None:

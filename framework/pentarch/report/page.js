@@ -102,6 +102,7 @@
 
   const SERIES = [["#0f6fb5", "circle"], ["#d0583f", "square"], ["#1a9470", "diamond"], ["#7a5fb8", "x"]];
   const drawLogs = (place, block) => {
+    const narrow = place.clientWidth < 600;
     const axis = (title, unit) => ({ title: { text: wrapped(`${title} (${unit})`, 44), standoff: 8 }, type: "log",
       ...ticks(unit), ...(unit === "FLOPS" ? {} : { ticksuffix: "" }), dtick: 1, gridcolor: "#e3e7ec",
       zeroline: false, automargin: true, linecolor: "#8b95a3", showline: true, ticks: "outside" });
@@ -131,12 +132,11 @@
         font: { size: 12 } };
     });
     const callouts = Object.entries(block.callouts).map(([text, [x, y]]) => ({ x: Math.log10(x), y: Math.log10(y),
-      text: safe(text), showarrow: true, arrowhead: 2, ax: -46, ay: -30, font: { size: 12 } }));
-    const narrow = place.clientWidth < 600;
+      text: safe(text), showarrow: true, arrowhead: 2, ax: -100, ay: narrow ? 12 : -10, font: { size: 12 } }));
     Plotly.newPlot(place, [...lines, ...points], { font: FONT, hovermode: "closest", height: narrow ? 440 : 520,
       margin: { l: 20, r: 16, t: 40, b: 20 }, xaxis: { ...axis(block.x_title, block.x_unit),
         range: range(every("x"), 0.05, 0.05) },
-      yaxis: { ...axis(block.y_title, block.y_unit), range: range(every("y"), 0.3, 0.4) }, annotations: [...names, ...callouts], showlegend: true,
+      yaxis: { ...axis(block.y_title, block.y_unit), range: range(every("y"), 0.3, 0.45) }, annotations: [...names, ...callouts], showlegend: true,
       plot_bgcolor: "#ffffff", hoverlabel: { align: "left", bgcolor: "#ffffff", font: { color: "#1b2430" } },
       legend: { orientation: "h", itemsizing: "constant", y: narrow ? -0.25 : -0.16, yanchor: "top", x: 0 },
     }, CONFIG);

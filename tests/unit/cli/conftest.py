@@ -53,3 +53,14 @@ def pentarch_json(fake_library: Library, capsys: pytest.CaptureFixture[str]) -> 
         return json.loads(capsys.readouterr().out)
 
     return run
+
+
+@pytest.fixture
+def run_json(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Return a function that runs a command on the installed plug-ins, as `pentarch_json`."""
+
+    def run(*arguments: str) -> Any:
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run

@@ -1,16 +1,15 @@
 """The terminal's tables at 80 columns: nothing cut, verdicts by word and symbol."""
 
 import io
-import re
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from tests.unit.report.studies import TOO_BIG, evaluation, infeasible, operator, study
+from tests.unit.report.studies import TOO_BIG, evaluation, infeasible, operator, study, trial
 
 from pentarch.cli.tables import print_evaluation, print_study
-from pentarch.results import Evaluation, StudyResult, WattsPerPflops
+from pentarch.results import Evaluation, LedgerEntry, StudyResult, WattsPerPflops
 
 
 class AsciiStream(io.StringIO):
@@ -97,14 +96,53 @@ def test_study_without_a_passing_design_shows_why_and_the_nearest() -> None:
     text = words(shown(study()))
     assert "None of 3 designs meets all five targets. The nearest is trial 0" in text
     assert "Nearest: trial 0" in text
-    assert "sram_bytes = 33,554,432 (33.6 MB)" in text
+    assert "SRAM = 32 MiB" in text
 
 
 def test_front_shows_verdicts_margin_and_binding_target_and_counts_the_rest() -> None:
     text = words(shown(study(), designs=1))
-    assert "0 -25.0 % ✓ processing ✓ latency ✗ energy ✓ cost ✓ programmability" in text
-    assert re.search(r"programmability energy energy per query = 1\.83 J", text)
+    assert "verdicts: processing, latency, energy, cost, programmability ✓ met ✗ missed" in text
+    assert "its parameters: memory = hbm3e, lanes = 0, SRAM = 32 MiB" in text
+    assert "0 ✓ ✓ ✗ ✓ ✓ -25.0 % energy 1.83 4,000" in text
     assert "and 1 more designs on the front" in text
+
+
+def test_front_has_one_line_per_design_and_only_the_parameters_that_differ() -> None:
+    text = shown(study())
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "their common parameters: memory = hbm3e, SRAM = 32 MiB" in lines
+    assert "0 ✓ ✓ ✗ ✓ ✓ -25.0 % energy 1.83 4,000 0" in lines
+    assert "1 ✓ ✓ ✗ ✓ ✓ -25.0 % energy 2.50 3,000 64" in lines
+
+
+def test_front_with_many_parameters_goes_on_in_further_tables() -> None:
+    many = {f"knob_{index}_bytes": 2**20 for index in range(16)}
+    found = evaluation()
+    front = tuple(
+        trial(number, found, **{name: size * (number + 1) for name, size in many.items()})
+        for number in range(3)
+    )
+    text = shown(study(front=front))
+    table = text.split("Pareto front")[1]
+    heads = [line.split() for line in table.splitlines() if line.split()[:1] == ["trial"]]
+    assert len(heads) > 1
+    # Each of 16 parameters has its column once, with the unit in its head: 1, 2 and 3 MiB.
+    assert table.count("(MiB)") == 16
+    for number in range(3):
+        rows = [line.split() for line in table.splitlines() if line.split()[:1] == [str(number)]]
+        assert len(rows) == len(heads)
+        assert sum(row.count(str(number + 1)) for row in rows) == 16
+
+
+def test_evaluation_says_where_its_time_goes() -> None:
+    shares = (0.4, 0.2, 0.15, 0.1, 0.06, 0.05, 0.03, 0.01)
+    ledger = tuple(
+        LedgerEntry(name=f"cause {index}", share=share) for index, share in enumerate(shares)
+    )
+    text = words(shown(evaluation(ledger=ledger)))
+    assert "time: 40.0 % cause 0, 20.0 % cause 1" in text
+    # 0.03 + 0.01 are the two that are left.
+    assert "5.00 % cause 5, 4.00 % in 2 smaller losses" in text
 
 
 @pytest.mark.parametrize("length", [60, 200])

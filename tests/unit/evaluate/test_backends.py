@@ -18,7 +18,13 @@ from tests.unit.evaluate.paper import (
 from pentarch import MachineTable, View
 from pentarch.errors import CostError, PluginError
 from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.mapping.costs import RowCosts, RowRequest, SegmentCosts, SegmentRequest
+from pentarch.mapping.costs import (
+    Fidelity,
+    RowCosts,
+    RowRequest,
+    SegmentCosts,
+    SegmentRequest,
+)
 
 BATCH = {"macs_per_s": [500.0, 1000.0, 2500.0], "bytes_per_s": [800.0, 200.0, 5000.0],
          "cap_w": [60.0, 1e6, 30.0]}  # fmt: skip
@@ -58,6 +64,39 @@ def test_a_cost_of_the_wrong_shape_names_back_end_and_figure() -> None:
         PluginError, match=r"'paper' costs gemm rows with level_s\[memory\] of shape"
     ):
         run(paper_scenario(backend=WrongShape()))
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "message"),
+    [
+        ("machine", None, "`machine` of back-end 'paper' returned NoneType. Return a `MachineTable`"),
+        ("cost_rows", 7, "`cost_rows` of back-end 'paper' returned int. Return `RowCosts` or `None`"),
+        ("cost_segment", (), "`cost_segment` of back-end 'paper' returned tuple. Return `SegmentCosts`"),
+    ],
+)  # fmt: skip
+def test_an_answer_of_the_wrong_type_names_back_end_and_method(
+    method: str, result: object, message: str
+) -> None:
+    wrong = type("Wrong", (PaperBackend,), {method: lambda self, given: result})
+
+    with pytest.raises(PluginError) as caught:
+        run(paper_scenario(backend=wrong()))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("method", ["machine", "cost_rows", "cost_segment"])
+def test_an_exception_in_a_back_end_is_a_plug_ins_error_that_keeps_its_cause(method: str) -> None:
+    def fail(self: PaperBackend, given: object) -> None:
+        raise ZeroDivisionError("no lanes")
+
+    failing = type("Failing", (PaperBackend,), {method: fail})
+    where = rf"{__file__}, line {fail.__code__.co_firstlineno + 1}\)"
+
+    with pytest.raises(
+        PluginError, match=rf"`{method}`.*ZeroDivisionError: no lanes \({where}"
+    ) as caught:
+        run(paper_scenario(backend=failing()))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 class ReadOnly(PaperBackend):
@@ -156,6 +195,63 @@ def test_designs_with_different_parts_cannot_share_a_batch() -> None:
 
     with pytest.raises(PluginError, match="designs 0 and 1 of paper with different parts"):
         run(paper_scenario(backend=Shifting(), die_mm2=1.0), macs_per_s=[500.0, 1000.0])
+
+
+class Measured(PaperBackend):
+    """Has measured attention, simulates its GEMMs, and leaves the rest to the engine."""
+
+    fidelity = Fidelity.MEASURED
+
+    def cost_rows(self, request: RowRequest) -> RowCosts | None:
+        costs = paper_costs(request)
+        if request.kind is OperatorKind.GEMM:
+            return replace(costs, fidelity=Fidelity.SIMULATED)
+        return costs if request.kind is OperatorKind.ATTENTION else None
+
+
+class MeasuredInPart(Measured):
+    """The same, with a measurement of slow designs only, and one design at a time."""
+
+    batch = False
+
+    def cost_rows(self, request: RowRequest) -> RowCosts | None:
+        is_slow = request.machine.engines[0].macs_per_cycle["fp8"][0] < 600
+        return super().cost_rows(request) if is_slow else self._table(request)
+
+    def _table(self, request: RowRequest) -> RowCosts:
+        return replace(paper_costs(request), fidelity=Fidelity.TABULATED)
+
+
+def fidelities(backend: PaperBackend, **columns: Any) -> dict[OperatorKind, Fidelity | None]:
+    kinds = run(paper_scenario(backend=backend), **columns).stages[0].costs.kinds
+    return {entry.kind: entry.costs.fidelity for entry in kinds}
+
+
+def test_costs_have_the_fidelity_of_their_author() -> None:
+    assert fidelities(Measured()) == {
+        OperatorKind.GEMM: Fidelity.SIMULATED,
+        OperatorKind.ATTENTION: Fidelity.MEASURED,
+        OperatorKind.VECTOR: Fidelity.ANALYTICAL,
+    }
+
+
+def test_joined_costs_have_the_least_fidelity_of_their_designs() -> None:
+    assert fidelities(MeasuredInPart(), macs_per_s=[500.0, 1000.0]) == {
+        OperatorKind.GEMM: Fidelity.TABULATED,
+        OperatorKind.ATTENTION: Fidelity.TABULATED,
+        OperatorKind.VECTOR: Fidelity.ANALYTICAL,
+    }
+
+
+def test_operators_that_a_back_end_does_not_list_cannot_run() -> None:
+    class NoAttention(PaperBackend):
+        operators = frozenset(OperatorKind) - {OperatorKind.ATTENTION}
+
+    feasibility = run(paper_scenario(backend=NoAttention())).feasibility
+    assert not feasibility.fits[0]
+    assert feasibility.reason(0) == (
+        "paper cannot run layer.attention: back-end 'paper' runs no attention operators"
+    )
 
 
 class LayerPipeline(PaperBackend):
@@ -284,6 +380,8 @@ def test_segments_one_design_at_a_time() -> None:
     [
         ({"rows": ()}, "returned costs of 0 kinds of rows"),
         ({"pass_s": np.ones(2)}, r"pass_s of shape \(2,\)"),
+        ({"interval_s": np.ones(2)}, r"interval_s of shape \(2,\)"),
+        ({"used": {"LUT": np.ones((1, 1))}}, r"LUT of shape \(1, 1\)"),
         ({"bottleneck": ()}, "0 bottlenecks"),
     ],
 )

@@ -15,7 +15,7 @@ from tests.unit.evaluate.paper import (
     paper_workload,
 )
 
-from pentarch import Catalog, MachineTable, View
+from pentarch import Backend, Catalog, MachineTable, View, hookimpl
 from pentarch.catalog import Library
 from pentarch.errors import FieldError, InputError, MissingFigureError, UnknownNameError
 from pentarch.evaluate import evaluator as evaluator_module
@@ -269,6 +269,41 @@ def test_an_unknown_figure_of_a_verdict_is_named_with_its_supplier(library: Libr
         "system_usd is unknown; it can be supplied by the device's price_usd or the system's host_usd, "
         "in their YAML (back-end paper)",
     )
+
+
+class OtherDevice(PaperDevice):
+    """A device of another back-end."""
+
+
+class OtherBackend(PaperBackend):
+    """Describes it."""
+
+    name = "other"
+    device_model = OtherDevice
+
+
+class OtherPlugin:
+    """Provides it."""
+
+    @hookimpl
+    def register_backends(self) -> list[type[Backend[Any]]]:
+        return [OtherBackend]
+
+
+def test_an_unknown_figure_names_the_back_end_of_its_own_point(
+    catalog_package: MakePackage,
+) -> None:
+    unpriced = DEVICE.format(about="No price.", rate=1000).replace("price_usd: 100\n", "")
+    devices = catalog_package(
+        {"paper.yaml": unpriced, "rival.yaml": unpriced.replace("paper", "other")}
+    )
+    plugin = PaperPlugin(Catalog(kind="device", package=devices))
+    library = Library(registry_of(paper=plugin, other=OtherPlugin()))
+    start = paper_scenario()
+
+    found = ScenarioEvaluator(start, library).evaluate([{"device": "paper"}, {"device": "rival"}])
+    ends = [(reason or "").rpartition("(")[2] for reason in found.reasons]
+    assert ends == ["back-end paper)", "back-end other)"]
 
 
 @pytest.mark.parametrize(

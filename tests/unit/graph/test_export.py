@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -7,9 +8,16 @@ import pytest
 
 from pentarch.errors import InputError
 from pentarch.graph.build import build_graph
-from pentarch.graph.export import as_document, from_graphml, from_json, to_graphml, to_json
+from pentarch.graph.export import (
+    as_document,
+    from_graphml,
+    from_json,
+    to_dot,
+    to_graphml,
+    to_json,
+)
 from pentarch.graph.graph import WorkloadGraph
-from pentarch.graph.operators import Phase
+from pentarch.graph.operators import Phase, Vector
 from pentarch.workload.query import Precisions, Query
 
 FORMATS = {"json": (to_json, from_json), "graphml": (to_graphml, from_graphml)}
@@ -72,3 +80,31 @@ def test_graphml_with_a_damaged_shape_names_the_edge(graph: WorkloadGraph) -> No
     text = to_graphml(graph).replace(">1x1000<", ">1xmany<")
     with pytest.raises(InputError, match="Edge 'lm_head' to 'sampling' has the shape '1xmany'"):
         from_graphml(text)
+
+
+def test_dot_has_every_operator_every_tensor_and_a_cluster_for_the_layers(
+    graph: WorkloadGraph,
+) -> None:
+    text = to_dot(graph)
+    nodes = re.findall(r'^ +"([^"]+)" \[label=.*fillcolor', text, re.MULTILINE)
+    assert sorted(nodes) == sorted(operator.name for operator in graph.operators)
+    arrows = re.findall(r'^  "([^"]+)" -> "([^"]+)" \[label="(\S+) ', text, re.MULTILINE)
+    assert sorted(arrows) == sorted(
+        (source, target, "x".join(map(str, tensor.shape))) for source, target, tensor in graph.edges
+    )
+    assert text.count("subgraph cluster_") == 1
+    assert 'label="group0, 2 layers"' in text
+    assert text.count("{") == text.count("}")
+
+
+def test_dot_escapes_quotes_backslashes_and_line_ends() -> None:
+    name = 'a "b" \\ c\nd'
+    odd = WorkloadGraph.from_operators(
+        [Vector(name=name, function="copy", values_in=1, values_out=1, format="bf16",
+                out_format="bf16")],
+        [], workload=name, phase=Phase.DECODE, tokens=1, context=1,
+    )  # fmt: skip
+    lines = to_dot(odd).splitlines()
+    assert lines[0] == r'digraph "a \"b\" \\ c\nd" {'
+    # every quote that is not escaped opens or closes a string
+    assert all(len(re.findall(r'(?<!\\)(?:\\\\)*"', line)) % 2 == 0 for line in lines)

@@ -37,6 +37,10 @@ def test_a_sound_machine_passes() -> None:
         ({"links": (link(length=3),)}, r"links\.link: has 3 designs. Expected 2"),
         ({"levels": (memory(2), level("buffer", 2, size_bytes=np.array([1.0, -1.0])))},
          r"machine made-up \(hand\), levels\.buffer: size_bytes: design 1"),
+        ({"levels": (memory(2, scope=Scope.DIE), level("buffer", 2, scope=Scope.BOARD))},
+         r"levels\.buffer\.scope: board is wider than die of memory. Expected the widest scope first"),
+        ({"links": (link("network", 2, scope=Scope.SYSTEM), link("board", 2))},
+         r"links\.network\.scope: system is wider than device of board. Expected the narrowest"),
         ({"power": columns(Power, 2, static_w=float("nan"))}, r"power: static_w: design 0 has .*nan"),
     ],
 )  # fmt: skip

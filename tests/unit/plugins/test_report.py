@@ -5,12 +5,14 @@ from tests.unit.report.studies import TOO_BIG, evaluation, infeasible, operator,
 
 from pentarch.contracts.report_section import (
     BarBlock,
+    LogPlotBlock,
     ReportSection,
     ScatterBlock,
     TableBlock,
     TextBlock,
     VerdictsBlock,
 )
+from pentarch.report.comparison import as_study
 from pentarch.results import StudyResult, WattsPerPflops
 from pentarch_report.answer import AnswerSection
 from pentarch_report.breakdowns import BreakdownSection
@@ -18,6 +20,7 @@ from pentarch_report.designs import DesignsSection
 from pentarch_report.operators import OperatorsSection
 from pentarch_report.plugin import register_report_sections
 from pentarch_report.provenance import ProvenanceSection
+from pentarch_report.roofline import RooflineSection
 
 COOL = WattsPerPflops(delivered=40.0, peak=50.0)
 
@@ -47,7 +50,7 @@ def scatter(result: StudyResult) -> ScatterBlock:
 def test_hook_hands_over_sections_with_distinct_names_and_orders() -> None:
     sections = list(register_report_sections())
     assert [section.name for section in sorted(sections, key=lambda section: section.order)] == [
-        "answer", "designs", "breakdowns", "operators", "provenance",
+        "answer", "designs", "breakdowns", "roofline", "operators", "provenance",
     ]  # fmt: skip
 
 
@@ -78,9 +81,10 @@ def test_answer_leads_with_why_not_otherwise() -> None:
 def test_best_and_nearest_stand_side_by_side_when_they_differ() -> None:
     result = study(passing=evaluation(w_per_pflops=COOL, query_j=0.5))
     found = table(AnswerSection(), result, "Figures")
-    assert found.header == ("figure", "best (trial 3)", "nearest (trial 0)")
-    assert ("energy per query", "500 mJ", "1.83 J") in found.rows
-    assert ("bill of material", "unknown", "unknown") in found.rows
+    assert found.header == ("figure", "best (trial 3)", "nearest (trial 0)", "asked")
+    assert ("energy per query", "500 mJ", "1.83 J", "") in found.rows
+    assert ("bill of material", "unknown", "unknown", "") in found.rows
+    assert ("system price", "4,000 USD", "4,000 USD", "at most 5,000 USD") in found.rows
 
 
 def test_each_target_is_counted_alone() -> None:
@@ -115,8 +119,17 @@ def test_scatter_draws_thresholds_of_the_study() -> None:
     assert from_verdicts["system_usd"] == 5000.0
     own = scatter(study(settings={"targets": {"query_mfu": 0.3}})).thresholds
     assert own["mfu.query"] == 0.3
-    of_space = scatter(study(settings={"space": {"targets": {"query_mfu": 0.4}}})).thresholds
-    assert of_space["mfu.query"] == 0.4
+    # No verdict names the time of an update, and yet it is a condition.
+    assert own["update_s"] == 3600.0
+
+
+def test_every_condition_of_the_study_is_asked_of_the_figures() -> None:
+    result = study(settings={"targets": {"query_mfu": 0.3}})
+    found = table(AnswerSection(), result, "Figures")
+    asked = {row[0]: row[-1] for row in found.rows if row[-1]}
+    assert asked["query MFU"] == "more than 30.0 %"
+    assert asked["time of an update"] == "at most 3,600 s"
+    assert len(asked) == 7
 
 
 def test_scatter_of_many_designs_keeps_front_and_nearest_and_says_so(
@@ -157,17 +170,66 @@ def test_time_of_operators_sums_to_the_total_with_the_rest_in_the_note() -> None
 
 def test_memory_capacity_is_a_note_and_no_part() -> None:
     block = bars(study(), "Memory")
-    assert set(block.parts) == {"weights", "kv"}
+    assert set(block.parts) == {"weights", "KV cache"}
     assert "8.00 GB" in block.note
 
 
 def test_operators_come_slowest_first_with_their_share() -> None:
     found = table(OperatorsSection(), study(), "Operators")
     # 0.9 s and 0.6 s of 1.5 s
-    assert [(row[0], row[5], row[6], row[7]) for row in found.rows] == [
+    assert [(row[0], row[2], row[3], row[4]) for row in found.rows] == [
         ("mlp", "60.0 %", "DRAM", "compute"),
         ("attention", "40.0 %", "exp", "compute"),
     ]
+
+
+def test_share_of_operators_counts_a_prefill_for_every_query_in_flight() -> None:
+    # 64 prefills of 0.01 s against decode steps of 0.36 s: 0.64 of 1.00.
+    prefill = operator("mlp", 0.01).replace(phase="prefill", busy_s=0.64)
+    decode = operator("attention", 0.36).replace(busy_s=0.36)
+    result = study(evaluation(operators=(decode, prefill)))
+    found = table(OperatorsSection(), result, "Operators")
+    assert [(row[0], row[1], row[2]) for row in found.rows] == [
+        ("mlp", "prefill", "64.0 %"),
+        ("attention", "decode", "36.0 %"),
+    ]
+    assert bars(result, "Time by operator").parts == {"bound by DRAM": (0.64, 0.36)}
+
+
+def test_roofline_places_operators_under_the_roofs_of_their_device() -> None:
+    idle = operator("norm", 0.5).replace(executed_macs=0.0)
+    (block,) = RooflineSection().blocks(study(evaluation(operators=(operator("mlp", 0.9), idle))))
+    assert isinstance(block, LogPlotBlock)
+    # 1e9 MACs in 0.09 s on 1e6 bytes read and 1e3 written; 0.9 s of 1.4 s are drawn.
+    assert block.labels == ("mlp",)
+    assert block.x == pytest.approx((2e9 / 1.001e6,))
+    assert block.y == pytest.approx((2e9 / 0.09,))
+    assert block.weights == pytest.approx((0.9 / 1.4,))
+    assert block.groups == ("decode",)
+    assert "1 operators" in block.note
+    assert "35.7 % of the time" in block.note
+    # fp8 5e14 / 1e11 = 5000 FLOP/byte; the bf16 roof is half as high and drawn lighter.
+    assert block.callouts == {"ridge 5.00 kFLOP/byte": (5000.0, 5e14)}
+    slope, main, other = block.lines
+    assert slope.y[0] / slope.x[0] == pytest.approx(1e11)
+    assert (slope.x[1], slope.y[1]) == (5000.0, 5e14)
+    assert (main.y, main.dashed) == ((5e14, 5e14), False)
+    assert (other.x[0], other.y[0], other.dashed) == (2500.0, 2.5e14, True)
+
+
+def test_no_roofline_where_nothing_multiplies() -> None:
+    idle = operator("norm", 0.5).replace(executed_macs=0.0)
+    assert list(RooflineSection().blocks(study(evaluation(operators=(idle,))))) == []
+
+
+def test_comparison_shows_all_its_designs_by_system() -> None:
+    result = as_study([evaluation(), evaluation(system="8xnpu"), evaluation(system="2xnpu")])
+    names = ["4xnpu (trial 0)", "8xnpu (trial 1)", "2xnpu (trial 2)"]
+    assert table(AnswerSection(), result, "Figures").header[1:-1] == tuple(names)
+    assert bars(result, "Energy").bars == tuple(names)
+    (lead, *_) = AnswerSection().blocks(result)
+    assert isinstance(lead, TextBlock)
+    assert "The nearest is 4xnpu (trial 0): " in lead.text
 
 
 def test_sections_without_matter_are_left_out() -> None:

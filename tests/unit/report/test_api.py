@@ -58,7 +58,14 @@ def test_command_writes_beside_the_log_and_prints_the_path(
     log = str(tmp_path / "edge.sqlite")
     command.report(log, run=2)
     assert run_of_log == [(log, 2)]
-    assert capsys.readouterr().out == f"{tmp_path / 'edge.html'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'edge-run2.html'}\n"
+    assert (tmp_path / "edge-run2.html").is_file()
+
+
+def test_command_names_the_report_of_a_first_run_after_its_log(
+    tmp_path: Path, run_of_log: list[tuple[str, int | None]]
+) -> None:
+    command.report(str(tmp_path / "edge.sqlite"), run=1)
     assert (tmp_path / "edge.html").is_file()
 
 

@@ -12,11 +12,13 @@ import pytest
 
 import pentarch
 from pentarch.errors import FieldError, InputError, RunLogError, UnknownNameError
+from pentarch.model import load
 from pentarch.results import StudyResult
 from pentarch.search.api import read_run, search
 from pentarch.search.progress import Progress
 from pentarch.search.space import Strategy
 from pentarch.search.study import Pacer
+from pentarch.targets import Targets
 
 from .fakes import FakeEvaluator, figures_of, make_space, reason_of
 
@@ -70,6 +72,12 @@ def test_resuming_takes_seed_and_batch_from_the_log(tmp_path: Path) -> None:
     assert resumed.settings["seed"] == 9
     assert resumed.settings["batch"] == 20
     assert resumed.n_trials == 60
+
+
+def test_settings_say_every_threshold_of_the_space(tmp_path: Path) -> None:
+    result = run(tmp_path / "a.sqlite", trials=5)
+    assert load(Targets, result.settings["targets"], where="settings") == make_space().targets
+    assert result.settings["targets"]["update_s"] == 3600.0
 
 
 def test_resuming_a_finished_run_evaluates_nothing(tmp_path: Path) -> None:
