@@ -1,12 +1,12 @@
 """The frozen pydantic base that every public data type is built on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pentarch.errors import FieldError
-
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -49,11 +49,17 @@ def load(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise field_error(error, where=where) from None
+        raise field_error(error, where=where, known=model.model_fields) from None
 
 
-def field_error(error: ValidationError, *, where: str) -> FieldError:
-    """Return the first problem of a pydantic error as pentarch's own error."""
+def field_error(error: ValidationError, *, where: str, known: Iterable[str] = ()) -> FieldError:
+    """Return the first problem of a pydantic error as pentarch's own error.
+
+    Args:
+        error: What pydantic found.
+        where: File or model, for the message.
+        known: Fields of the model, among which an unknown one may be a misspelling.
+    """
     problems = error.errors(include_url=False)
     first = problems[0]
     path = _path(first["loc"])
@@ -61,6 +67,8 @@ def field_error(error: ValidationError, *, where: str) -> FieldError:
     shown = repr(found)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     problem, expected = _describe(first["type"], first["msg"], shown)
+    if first["type"] == "extra_forbidden" and (meant := get_close_matches(path, known, n=1)):
+        expected = f"{meant[0]!r}, or another of {expected.removeprefix('only ')}"
     more = len(problems) - 1
     if more:
         others = ", ".join(_path(p["loc"]) for p in problems[1:4])

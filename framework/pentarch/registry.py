@@ -280,7 +280,10 @@ class Registry:
     def _load(self, source: PluginSource) -> None:
         try:
             module = source.load()
-        except (Exception, SystemExit) as error:  # the plug-in boundary: the cause is kept and shown
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # the plug-in boundary: the cause is kept and shown
             self.report(source.name, error)
             return
         _check_hooks(self._manager, module, source)

@@ -1,4 +1,4 @@
-"""What pentarch answers: evaluations, verdicts, studies. Every figure as DEFINITIONS.md defines it."""
+"""What pentarch answers: evaluations, verdicts, studies. Every figure as docs/explanation/definitions.md defines it."""
 
 from enum import StrEnum
 from typing import Any

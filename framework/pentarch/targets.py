@@ -1,4 +1,4 @@
-"""The five targets: thresholds, margins and verdicts (DEFINITIONS.md, INTERFACE.md).
+"""The five targets: thresholds, margins and verdicts (definitions.md, Verdict and margin).
 
 One path: a batch of N figures is judged by arrays; one evaluation is a batch of one.
 """
@@ -107,7 +107,7 @@ class TargetColumn:
 
 
 def margin(value: Floats, condition: Condition) -> Floats:
-    """Return the signed relative distance to the threshold, positive = met (INTERFACE.md)."""
+    """Return the signed relative distance to the threshold, positive = met (definitions.md, Verdict and margin)."""
     distance = (
         value - condition.threshold if condition.more_is_better else condition.threshold - value
     )
@@ -195,7 +195,7 @@ def judge(evaluation: Evaluation, targets: Targets | None = None) -> tuple[Verdi
 
     Args:
         evaluation: One design at one operating point.
-        targets: Thresholds and bases; by default those of DEFINITIONS.md.
+        targets: Thresholds and bases; by default those of definitions.md, Verdict and margin.
     """
     targets = targets or Targets()
     entries = conditions(targets)

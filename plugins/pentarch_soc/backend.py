@@ -31,8 +31,8 @@ from pentarch_soc.silicon import Silicon, accumulator_of, design_silicon
 
 Floats = npt.NDArray[np.float64]
 
-IDLE_MAC = 0.10
-"""Energy of a clock-gated idle MAC / active MAC (`operations.mac_energy_model.overhead.idle_mac_gated`)."""
+IDLE_MAC = "operations.mac_energy_model.overhead.idle_mac_gated"
+"""Figure of the energy of a clock-gated idle MAC / that of an active one."""
 
 ONE_WAY = {"ucie_standard": 0.5, "pcie5": 1.0}
 """Share of the library's bandwidth that one direction has: it counts both of a UCIe module."""
@@ -88,6 +88,7 @@ class Supply:
         self.alpha = curve.alpha
         self.voltage_v: Floats = device.voltage_v
         self.ratio: Floats = self.voltage_v / curve.nominal_v
+        self.idle_mac = log.si(IDLE_MAC, owner="idle arrays")
         self.clock_hz: Floats = device.clock_hz * curve.frequency_ratio(self.voltage_v)
         self.mac_j: dict[str, Floats] = {
             name: np.broadcast_to(
@@ -150,7 +151,7 @@ def _arrays(device: View[SocDevice], supply: Supply) -> Columns[Engine]:
         Engine, device.length, name="arrays", kind=EngineKind.MATRIX, feeds_from="array buffer",
         stationary=Stationary.OUTPUT, units=device.arrays, clock_hz=supply.clock_hz,
         macs_per_cycle=rates,
-        mac_j={name: joules * (1.0 - IDLE_MAC) for name, joules in supply.mac_j.items()},
+        mac_j={name: joules * (1.0 - supply.idle_mac) for name, joules in supply.mac_j.items()},
         rows=device.array_rows, columns=device.array_columns,
         fill_cycles=device.array_rows + device.array_columns,
     )  # fmt: skip
@@ -194,7 +195,7 @@ def _power(
     elements = device.array_rows * device.array_columns * device.arrays
     idle = np.max(
         [supply.mac_j[name] * rate for name, rate in device.macs_per_pe.items()], axis=0
-    ) * elements * supply.clock_hz * IDLE_MAC  # fmt: skip
+    ) * elements * supply.clock_hz * supply.idle_mac  # fmt: skip
     cap = device.power_cap_w
     return columns(
         Power, device.length, cap_w=cap, static_w=leakage + idle, nominal_v=supply.voltage_v,

@@ -54,7 +54,7 @@ class SocDevice(Device):
     power_cap_w: PositiveFloat | None = None
     """Thermal limit of the device; `None` means that only its parts limit it."""
     volume: float = Field(ge=1)
-    """Units over which the design cost is spread; there is no default (DEFINITIONS.md, cost)."""
+    """Units over which the design cost is spread; there is no default (definitions.md, Cost)."""
     nre_usd: NonNegativeFloat = 1.03e8
     """Design cost: the technology library's worked example of a lean 5 nm accelerator, taken for
     every node, an assumption."""

@@ -14,8 +14,8 @@ from pentarch_soc.device import SocDevice
 
 Floats = npt.NDArray[np.float64]
 
-MODE_AREA = 0.08
-"""Area of each further format of a multi-format element / the element (`multimode_area_per_mode`)."""
+MODE_AREA = "operations.mac_energy_model.overhead.multimode_area_per_mode"
+"""Figure of the area of each further format of a multi-format element / the element."""
 
 LANE_MODES = 2.0
 """MACs of area that a vector lane takes: arithmetic beside registers and sequencing, an assumption."""
@@ -92,7 +92,8 @@ def _element_mm2(device: View[SocDevice], log: tech.FigureLog) -> Floats:
         ) * rate
         for name, rate in device.macs_per_pe.items()
     ]  # fmt: skip
-    largest: Floats = np.max(areas, axis=0) * (1.0 + MODE_AREA * (len(areas) - 1))
+    per_mode = log.si(MODE_AREA, owner="elements of several formats")
+    largest: Floats = np.max(areas, axis=0) * (1.0 + per_mode * (len(areas) - 1))
     return largest
 
 

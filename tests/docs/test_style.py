@@ -1,4 +1,4 @@
-"""The sizes and habits that STYLE asks for, where no linter checks them."""
+"""The sizes and habits that the project asks for, where no linter checks them."""
 
 import ast
 from collections.abc import Iterator

@@ -54,6 +54,19 @@ def test_replace_changes_a_copy_and_validates_again() -> None:
         outer.replace(color="red")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lane", "Expected 'lanes', or another of the fields that `pentarch schema` lists."),
+        ("color", "Expected only the fields that `pentarch schema` lists."),
+    ],
+)
+def test_a_misspelled_field_is_told_from_an_unknown_one(name: str, expected: str) -> None:
+    with pytest.raises(FieldError) as raised:
+        load(Inner, {"lanes": 1, name: 2}, where="box.yaml")
+    assert str(raised.value) == f"box.yaml: {name}: is not a known field (value 2). {expected}"
+
+
 def test_a_wrong_field_is_named_with_its_path_and_the_number_of_others() -> None:
     wrong = {"clock_hz": 0, "parts": [{"lanes": 1}, {"lanes": "many"}]}
 

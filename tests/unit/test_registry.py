@@ -65,6 +65,21 @@ def test_a_plugin_that_fails_to_import_is_reported_once_and_the_others_go_on(
     assert "fake" in registry.backends
 
 
+def test_a_plugin_that_exits_does_not_end_pentarch(registry_of: MakeRegistry, fakes: Any) -> None:
+    class Exiting:
+        @hookimpl
+        def register_backends(self) -> list[type]:
+            raise SystemExit("no license")
+
+    registry = registry_of(early=SystemExit(3), late=Exiting(), fake=fakes.plugin())
+    assert "fake" in registry.backends
+    assert {plugin.name: plugin.error for plugin in registry.plugins} == {
+        "early": "SystemExit: 3",
+        "fake": None,
+        "late": "SystemExit: no license",
+    }
+
+
 def test_a_hook_that_raises_fails_its_plugin_alone(
     registry_of: MakeRegistry, fakes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -30,7 +30,9 @@ def map_(
     buffer: Annotated[
         str | None, typer.Option(help="Capacity of the one buffer, for example 2MiB.")
     ] = None,
-    word_bytes: Annotated[float, typer.Option(help="Bytes of a word of A, B and finished C.")] = 1.0,
+    word_bytes: Annotated[
+        float, typer.Option(help="Bytes of a word of A, B and finished C.")
+    ] = 1.0,
     partial_bytes: Annotated[
         float | None, typer.Option(help="Bytes of a partial sum.  [default: as a word]")
     ] = None,

@@ -23,7 +23,8 @@ Partitioner = Annotated[
     typer.Option(help="What cuts the graph.  [default: single for one device, tensor for several]"),
 ]
 Degree = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Degree of parallelism; by default the partitioner's.")
+    int | None,
+    typer.Option(min=1, max=MOST, help="Degree of parallelism; by default the partitioner's."),
 ]
 Prompt = Annotated[int, typer.Option(min=1, max=MOST, help="Prompt length in tokens.")]
 Output = Annotated[int, typer.Option(min=1, max=MOST, help="Generated tokens.")]

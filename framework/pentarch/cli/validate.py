@@ -42,7 +42,9 @@ def validate(
             }
         )  # fmt: skip
     else:
-        print(f"{'file':<26}{'operator':<11}{'subset':<18}{'n':>4}{'equal':>7}{'MAPE':>8}{'bias':>7}")
+        print(
+            f"{'file':<26}{'operator':<11}{'subset':<18}{'n':>4}{'equal':>7}{'MAPE':>8}{'bias':>7}"
+        )
         for group in groups:
             print(
                 f"{group.file:<26}{group.operator:<11}{group.subset:<18}{group.n:>4}{group.equal:>7}"

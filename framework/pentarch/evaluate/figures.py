@@ -1,6 +1,6 @@
 """Every figure of N designs at one operating point, from the costs of their stages.
 
-Serving in closed form (DEFINITIONS.md): C queries in flight, each replaced when it ends; prefill
+Serving in closed form (definitions.md, Serving, closed form): C queries in flight, each replaced when it ends; prefill
 runs one prompt at a time between decode steps of all C. With t_p the time of a prefill and t_d(C)
 the mean time of a decode step,
 
@@ -12,7 +12,7 @@ the mean time of a decode step,
 so that the work of C queries fills the time of one exactly.
 
 With p stages in sequence C queries are cut into min(C, p) micro-batches that follow one another
-(DEFINITIONS.md: a pipeline needs at least p of them). t_d is then the time of a micro-batch through
+(same section: a pipeline needs at least p of them). t_d is then the time of a micro-batch through
 all stages, or of all micro-batches through the slowest stage if that is longer, and another's
 prefill delays a query by its time in the slowest stage only.
 """

@@ -30,7 +30,7 @@ STEP_REACH = 64.0
 
 
 class GemmStudy(Model):
-    """The mapping of one GEMM (INTERFACE.md, `map`)."""
+    """The mapping of one GEMM (docs/reference/commands.md, pentarch map)."""
 
     traffic_bytes: float
     """Bytes between memory and the outermost buffer."""
@@ -138,7 +138,9 @@ def study_on_device(
     memory = machine.levels[0].name
     moved = float((costs.read_bytes[memory] + costs.write_bytes[memory])[0, 0])
     bound = _compulsory(m, k, n, request)
-    energies = [None if joules is None else float(joules[0, 0]) for joules in costs.energy_j.values()]
+    energies = [
+        None if joules is None else float(joules[0, 0]) for joules in costs.energy_j.values()
+    ]
     known = [joules for joules in energies if joules is not None]
     terms = {name: float(times.terms_s[at, 0, 0]) for at, name in enumerate(times.resources)}
     return GemmStudy(
@@ -170,7 +172,8 @@ def _compulsory(m: int, k: int, n: int, request: RowRequest) -> float:
     if not isinstance(rows, GemmTable):
         raise TypeError("GEMM rows expected")
     a, b, out = (
-        float(bits_to_bytes(names)[0]) for names in (rows.a_formats, rows.b_formats, rows.out_formats)
+        float(bits_to_bytes(names)[0])
+        for names in (rows.a_formats, rows.b_formats, rows.out_formats)
     )
     return m * k * a + k * n * b + m * n * out
 

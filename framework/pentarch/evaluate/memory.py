@@ -46,9 +46,10 @@ class MemoryUse:
         """Return the arithmetic of a design that does not fit."""
         kept = float(self.on_chip[index])
         less = f" - {show(kept, 'B')} kept on chip" if kept else ""
+        held = "1 query" if self.queries[index] == 1 else f"{self.queries[index]:g} queries"
         return (
             f"{device} needs {show(float(self.weights[index]), 'B')} of weights + "
-            f"{show(float(self.kv[index]), 'B')} of KV cache for {self.queries[index]:g} queries + "
+            f"{show(float(self.kv[index]), 'B')} of KV cache for {held} + "
             f"{show(float(self.activations[index]), 'B')} of activations"
             f"{less} = "
             f"{show(float(self.total[index]), 'B')}, its memory has "

@@ -1,6 +1,6 @@
 """Power: dynamic energy over time, static power, and the cap that slows a phase down.
 
-DEFINITIONS.md, power cap: per phase, t = max(t_free, E_dyn(V, f) / (P_cap - P_static)), with f found
+definitions.md, Power cap: per phase, t = max(t_free, E_dyn(V, f) / (P_cap - P_static)), with f found
 by bisection on the V-f curve f = k (V - Vth)^alpha / V (Sakurai and Newton 1990). Energy of what
 runs at core supply goes with V squared; memory and links keep clock and supply.
 """

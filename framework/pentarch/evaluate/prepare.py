@@ -98,7 +98,7 @@ def useful_shares(
     """Return what share of the work of a stage's devices is useful, by operator.
 
     Work that devices of a stage repeat (operators that are not cut, replicated key-value heads) and
-    the rest of parts that do not come out even are executed, but useful once only (DEFINITIONS.md).
+    the rest of parts that do not come out even are executed, but useful once only (definitions.md, Useful FLOPs).
     """
     whole: dict[str, float] = {}
     for operator in graph.operators:

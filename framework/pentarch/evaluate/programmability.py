@@ -1,4 +1,4 @@
-"""Target 5: the share of later operators that run at a useful rate (DEFINITIONS.md)."""
+"""Target 5: the share of later operators that run at a useful rate (definitions.md, Programmability)."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +14,7 @@ from pentarch.mapping.traffic import level_bandwidth
 from pentarch.model import Model, load
 
 USEFUL_SLOWDOWN = 10.0
-"""An operator counts when it takes at most this many times its roofline (DEFINITIONS.md)."""
+"""An operator counts when it takes at most this many times its roofline (definitions.md, Programmability)."""
 
 FEWEST = 5
 """With fewer later operators than this a device is scored on all of them."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pentarch.evaluate.evaluator import ScenarioEvaluator
 
 LEAST_BITS = 8
-"""Narrowest default format when a device lacks fp8 (INTERFACE.md)."""
+"""Narrowest default format when a device lacks fp8 (definitions.md, Quantized formats)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

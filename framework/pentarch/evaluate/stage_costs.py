@@ -337,9 +337,9 @@ def _own_macs(request: RowRequest) -> Floats:
 
 
 def _seconds_per_mac(request: RowRequest) -> Floats:
-    """Return 1 / the dense peak of the format that each row runs in (DEFINITIONS.md, MFU), (R, N).
+    """Return 1 / the dense peak of the format that each row runs in, (R, N).
 
-    Zero for rows that multiply nothing, or that no engine can run.
+    See definitions.md, MFU, HFU, delivered, peak. Zero for rows that multiply nothing, or that no engine can run.
     """
     rows = request.rows
     result = np.zeros(request.sequences.shape)

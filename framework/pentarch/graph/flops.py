@@ -1,4 +1,4 @@
-"""Exact work and KV-cache size of a query, in closed form (DEFINITIONS.md, useful FLOPs).
+"""Exact work and KV-cache size of a query, in closed form (definitions.md, Useful FLOPs).
 
 FLOPs are Python integers: 2 per MAC of GEMM and attention, causal attention as the lower triangle,
 experts as routed, the LM head once for each generated token. Nothing here loops over tokens.
@@ -146,7 +146,7 @@ def decode_mfu_ceiling(
     """Return the decode MFU that no load can exceed while the KV cache is read from memory.
 
     As more sequences share the weights, arithmetic intensity tends to FLOPs per token over KV bytes
-    per sequence (DEFINITIONS.md, MBU).
+    per sequence (definitions.md, MBU).
 
     Args:
         workload: The transformer.

@@ -194,9 +194,7 @@ class Collective(_Operator):
     token it processes; false for what exists once per sequence and step, such as logits."""
 
 
-Operator = Annotated[
-    Gemm | Attention | Vector | Gather | Collective, Field(discriminator="kind")
-]
+Operator = Annotated[Gemm | Attention | Vector | Gather | Collective, Field(discriminator="kind")]
 """Any operator."""
 
 
@@ -204,7 +202,6 @@ Operator = Annotated[
 def operator_adapter() -> TypeAdapter[Gemm | Attention | Vector | Gather | Collective]:
     """Return what rebuilds an operator from a node's attributes; made on first use."""
     return TypeAdapter(Operator)
-
 
 
 class Tensor(Model):

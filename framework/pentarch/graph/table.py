@@ -3,7 +3,7 @@
 One row per distinct operator, phase and context node. Each row says how often a query executes it
 (`executions`), so that every total is a sum over rows; nothing loops over tokens or layers. Rows
 of the decode phase process as many sequences as are in flight, rows of prefill one
-(DEFINITIONS.md, serving, closed form); `batched` says which.
+(definitions.md, Serving, closed form); `batched` says which.
 """
 
 from dataclasses import dataclass
@@ -162,7 +162,7 @@ class OperatorTable:
     output_tokens: int
     """T."""
     useful_flops: float
-    """Useful FLOPs of one query over the whole model (DEFINITIONS.md), an exact integer."""
+    """Useful FLOPs of one query over the whole model (definitions.md, Useful FLOPs), an exact integer."""
     useful_flops_prefill: float
     """The part of them that falls into prefill."""
     weight_bytes: Floats
@@ -170,7 +170,8 @@ class OperatorTable:
     kv_bytes_per_token: Floats
     """KV-cache bytes per token and sequence per device of each stage, shape (stages,)."""
     kv_bytes_per_query: Floats
-    """KV-cache bytes per sequence at P + T per device of each stage (windows counted, half a block on top), shape (stages,)."""
+    """KV-cache bytes per sequence at P + T per device of each stage, shape (stages,): windows counted,
+    half a block on top."""
     activation_bytes_per_token: Floats
     """Largest live activations per token per device of each stage, shape (stages,)."""
     devices: int

@@ -231,7 +231,7 @@ class Area(Model):
 
 
 class Cost(Model):
-    """What one device costs to make and to buy, DEFINITIONS.md, cost."""
+    """What one device costs to make and to buy, definitions.md, Cost."""
 
     parts_usd: dict[str, NonNegativeFloat] | None = None
     """Bill of material of one device with its memory, by component; `None` when unknown."""

@@ -1,4 +1,4 @@
-"""The runtime: the software stack on a machine, described apart from it (DEFINITIONS.md).
+"""The runtime: the software stack on a machine, described apart from it (definitions.md, Runtime).
 
 The same chip under `ideal` and under a stack of today is a comparison users need, so nothing here
 is a property of hardware and nothing in a machine is a habit of software.

@@ -50,7 +50,8 @@ _FLOATS = ("fp8", "bf16", "tf32", "fp32")
 def wanted_format(first: NumberFormat, second: NumberFormat) -> tuple[str | None, bool]:
     """Return the compute format that a product asks for, and whether the second is converted.
 
-    Storage-only formats run in the format of the other operand (DEFINITIONS.md, peak: 4-bit weights
+    Storage-only formats run in the format of the other operand
+    (definitions.md, MFU, HFU, delivered, peak: 4-bit weights
     with 16-bit activations run and are rated at the 16-bit peak); of two floats or two integers the
     wider one decides; a float and an integer run in the narrowest float that holds both exactly,
     `None` where there is none.

@@ -92,7 +92,7 @@ def _shape(table: GemmTable, picked: npt.NDArray[np.intp], sequences: Floats) ->
     experts = table.experts[picked][:, None]
     is_dense = experts == 0
     work = tokens * np.where(is_dense, 1.0, table.experts_per_token[picked][:, None])
-    # Expected distinct experts under uniform routing (DEFINITIONS.md, MoE).
+    # Expected distinct experts under uniform routing (definitions.md, MoE).
     share = np.minimum(work / (tokens * np.maximum(experts, 1.0)), 1.0)
     visited = np.where(is_dense, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
     m = np.maximum(work / visited, 1.0)

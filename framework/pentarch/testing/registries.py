@@ -25,7 +25,7 @@ def registry_of(*, disabled: Iterable[str] = frozenset(), **plugins: object) -> 
 
 def _loader(plugin: object) -> Callable[[], object]:
     def load() -> object:
-        if isinstance(plugin, Exception):
+        if isinstance(plugin, BaseException):
             raise plugin
         return plugin
 

@@ -57,7 +57,9 @@ def score_files(paths: Iterable[Path]) -> tuple[ScoredRow, ...]:
         records = read_records(path)
         kind = recognize(records)
         if kind is None:
-            known = "; ".join(f"{entry.name} ({', '.join(sorted(entry.columns))})" for entry in KINDS)
+            known = "; ".join(
+                f"{entry.name} ({', '.join(sorted(entry.columns))})" for entry in KINDS
+            )
             raise InputError(
                 f"{path} has the columns of no validation file that can be scored. Known: {known}."
             )

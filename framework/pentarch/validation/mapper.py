@@ -41,7 +41,9 @@ def score_mapper_oracle(records: Sequence[Record], *, file: str) -> Iterator[Sco
                 where=where, path="kind", problem=f"found {kind!r}", expected="gemm or attn"
             )
         operator = "gemm" if kind == "gemm" else "attention"
-        predict = _gemm_traffic(record, where) if kind == "gemm" else _attention_traffic(record, where)
+        predict = (
+            _gemm_traffic(record, where) if kind == "gemm" else _attention_traffic(record, where)
+        )
         subsets = GEMM_SUBSETS if kind == "gemm" else ATTENTION_SUBSETS
         for subset in subsets:
             if record.get(subset):

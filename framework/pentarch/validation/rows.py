@@ -43,7 +43,7 @@ class ScoredRow:
 
 
 class Group(Model):
-    """Errors over rows that belong together (INTERFACE.md, `validate`)."""
+    """Errors over rows that belong together (docs/reference/commands.md, pentarch validate)."""
 
     file: str
     """Base name of the file."""

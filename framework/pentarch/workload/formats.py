@@ -27,7 +27,7 @@ class NumberFormat(Model):
     element_bits: PositiveFloat
     """Bits of one value without its share of group scales."""
     scale_bits: float = Field(default=0.0, ge=0)
-    """Share of group scales and zero points per value, in bits (DEFINITIONS.md, quantized formats)."""
+    """Share of group scales and zero points per value, in bits (definitions.md, Quantized formats)."""
     mantissa_bits: int = Field(ge=1)
     """Significand width with the hidden bit; for integers the full width. Sets multiplier energy and area."""
     compute: str
@@ -66,7 +66,7 @@ def _integer(name: str, bits: float, *, scale: float = 0.0, compute: str | None 
 def formats() -> MappingProxyType[str, NumberFormat]:
     """Return every known format by canonical name.
 
-    Widths follow DEFINITIONS.md (quantized formats count their scales): mxfp4 4.25, nvfp4 4.5,
+    Widths follow definitions.md, Quantized formats (they count their scales): mxfp4 4.25, nvfp4 4.5,
     int4 with one fp16 scale per 128 values 4.125, q4_0 4.5, q4_k_m about 4.85 bits.
     """
     known = (

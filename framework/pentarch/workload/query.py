@@ -13,7 +13,7 @@ def _format_name(name: str) -> str:
     try:
         return number_format(name).name
     except UnknownNameError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"a number format. {error}") from None
 
 
 FormatName = Annotated[str, AfterValidator(_format_name)]
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(gt=0, le=10**9)]
 
 
 class Query(Model):
-    """One request, and how many of them are in flight (DEFINITIONS.md, operating point)."""
+    """One request, and how many of them are in flight (definitions.md, Operating point)."""
 
     prompt_tokens: Count = 1024
     """Tokens of the prompt, P."""

@@ -37,7 +37,7 @@ def words(text: str) -> str:
 
 def test_evaluation_shows_every_verdict_with_its_numbers() -> None:
     text = words(shown(evaluation()))
-    # Margins by hand as in DEFINITIONS.md: (50 - 62.5) / 50 = -25 %, (5000 - 4000) / 5000 = 20 %.
+    # Margins by hand as in definitions.md, Verdict and margin: (50 - 62.5) / 50 = -25 %, (5000 - 4000) / 5000 = 20 %.
     assert "processing ✓ met 1.25 PFLOPS >= 1.00 PFLOPS +25.0 % delivered" in text
     assert "latency ✓ met 1.50 s <= 2.00 s +25.0 % query latency" in text
     assert "energy (binding) ✗ missed 62.5 W/PFLOPS <= 50.0 W/PFLOPS -25.0 %" in text

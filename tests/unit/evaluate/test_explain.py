@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pentarch.evaluate.api import partition
 from pentarch.evaluate.designs import plan_cost
 from pentarch.evaluate.prepare import PlanCoster, prepare
 from pentarch.evaluate.scenario import default_precisions, describe_template
+from pentarch.hardware.machine import Provenance
 from pentarch.hardware.runtime import Runtime
 from pentarch.plan.plan import Plan
 from pentarch.results import Evaluation, VerdictKind
@@ -103,6 +105,19 @@ def test_the_digest_of_inputs_tells_inputs_apart() -> None:
                  digest(runtime=Runtime(name="slow")), digest(precisions=FP8.replace(kv="bf16")),
                  digest(workload=paper_workload(layers=2)), digest(cap_w=99.0)]  # fmt: skip
     assert len(set(different)) == len(different)
+
+
+def test_inputs_count_the_sources_of_runtime_and_system() -> None:
+    assumed = Provenance(source="as others", grade="asm")
+    published = Provenance(source="datasheet", grade="pub")
+    scenario = paper_scenario()
+    runtime = Runtime(name="slow", step_s=0.5, sources={"step_s": assumed})
+    system = scenario.system.replace(sources={"host_w": published, "host_usd": assumed})
+    found = evaluate(replace(scenario, runtime=runtime, system=system)).inputs
+
+    assert evaluate(scenario).inputs.grades == {}
+    assert found.grades == {"asm": 2, "pub": 1}
+    assert found.figures == ("runtime.step_s", "system.host_usd")
 
 
 def test_the_digest_does_not_depend_on_the_process() -> None:

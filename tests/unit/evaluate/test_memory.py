@@ -49,6 +49,12 @@ def test_a_misfit_is_answered_with_its_arithmetic() -> None:
     assert found.query_s is not None  # its figures are still there, to say how it would do
 
 
+def test_a_misfit_of_one_query_is_said_in_the_singular() -> None:
+    reason = evaluate(paper_scenario(memory_bytes=1000.0)).reason
+    assert reason is not None
+    assert "+ 240 B of KV cache for 1 query + " in reason
+
+
 def test_the_fullest_replica_decides() -> None:
     # Three queries on two replicas: one of them holds two.
     needed = float(WEIGHTS + 2 * KV + ACTIVATIONS)

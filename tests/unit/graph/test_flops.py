@@ -24,7 +24,7 @@ def step_flops(workload: Workload, context: int) -> int:
 
 
 def test_llama_3_8b_query_is_the_documented_19_tflop(llama_3_8b: Workload) -> None:
-    # DEFINITIONS.md: P = 1024, T = 256 is 0.019 PFLOP. By hand: 6.98 G weights in the layers, a
+    # definitions.md, Useful FLOPs: P = 1024, T = 256 is 0.019 PFLOP. By hand: 6.98 G weights in the layers, a
     # 0.525 G head; 32 layers of 4096-wide scores and values over the triangle and the decode steps.
     query = Query(prompt_tokens=1024, output_tokens=256)
     layers = 32 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
@@ -43,7 +43,7 @@ def test_llama_3_8b_query_is_the_documented_19_tflop(llama_3_8b: Workload) -> No
 def test_kv_traffic_caps_decode_mfu_as_documented(
     llama_3_8b: Workload, llama_2_70b: Workload, gpt3_175b: Workload
 ) -> None:
-    # DEFINITIONS.md, MBU: H100 fp8, context 1152, fp8 KV.
+    # definitions.md, MBU: H100 fp8, context 1152, fp8 KV.
     expected = {"llama-3-8b": "35 %", "gpt3-175b": "22 %", "llama-2-70b": "100 %"}
     for workload in (llama_3_8b, llama_2_70b, gpt3_175b):
         ceiling = flops.decode_mfu_ceiling(

@@ -92,6 +92,6 @@ def test_vector_engines_multiply_no_matrices() -> None:
 
 
 def test_stored_bytes_count_group_scales() -> None:
-    # DEFINITIONS.md: mxfp4 4.25, nvfp4 4.5, int4 g128 4.125 bits
+    # definitions.md, Quantized formats: mxfp4 4.25, nvfp4 4.5, int4 g128 4.125 bits
     expected = [2.0, 1.0, 4.25 / 8, 4.5 / 8, 4.125 / 8]
     assert bits_to_bytes(("bf16", "fp8", "mxfp4", "nvfp4", "int4_g128")).tolist() == expected

@@ -22,7 +22,10 @@ def test_counts_below_one_are_refused(fields: dict[str, Any]) -> None:
 
 def test_formats_are_canonical_after_validation() -> None:
     assert Precisions(weights="E4M3").weights == "fp8"
-    with pytest.raises(FieldError, match=r"weights: found 'fp9'.*Did you mean 'fp8'"):
+    with pytest.raises(
+        FieldError,
+        match=r"weights: found 'fp9'\. Expected a number format\. No .*Did you mean 'fp8'",
+    ):
         load(Precisions, {"weights": "fp9"}, where="query")
 
 
