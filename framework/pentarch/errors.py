@@ -8,7 +8,7 @@
     ├── PluginError                a plug-in is broken or clashes with another (exit code 2)
     │   ├── PluginUnavailableError what was asked for comes from a plug-in that failed to load
     │   └── DuplicateNameError     two plug-ins provide the same name
-    ├── CostError                  a cost is NaN or infinite: names operator and machine
+    ├── CostError                  a cost is NaN or infinite: names operator and machine (exit code 2)
     └── RunLogError                a run log cannot be read, written or resumed (exit code 2)
 
 An impossible design is not an error but an answer: see `pentarch.results.Infeasible`.
@@ -140,6 +140,8 @@ class CostError(PentarchError):
         machine: The machine it was costed on.
         value: The value found.
     """
+
+    exit_code = 2
 
     def __init__(self, *, figure: str, operator: str, machine: str, value: float) -> None:
         self.figure = figure

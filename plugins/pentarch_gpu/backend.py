@@ -52,7 +52,7 @@ class GpuBackend(Backend[GpuDevice]):
             links=_links(device, log),
             overhead=columns(
                 Overhead, device.length, operator_start_s=device.kernel_start_s, step_s=device.step_s,
-                overlap=4.0,
+                overlap=device.overlap,
             ),
             power=_power(device, log), area=_area(device), cost=_cost(device, log),
             program=_program(device), budget=None,
@@ -85,7 +85,8 @@ def _levels(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Level
     )  # fmt: skip
     own = columns(
         Level, device.length, name="shared memory", scope=Scope.UNIT, instances=units,
-        size_bytes=device.sm_bytes, usable=0.8, read_bytes_per_s=128.0 * device.clock_hz,
+        size_bytes=device.sm_bytes, usable=device.sm_usable,
+        read_bytes_per_s=device.sm_bytes_per_cycle * device.clock_hz,
         read_j_per_byte=tech.sram_read_j_per_byte(device.sm_bytes, node, used=log),
         write_j_per_byte=tech.sram_write_j_per_byte(device.sm_bytes, node, used=log),
     )  # fmt: skip
@@ -123,7 +124,7 @@ def _vector(device: View[GpuDevice], log: tech.FigureLog) -> Columns[Engine]:
         Engine, device.length, name="CUDA cores", kind=EngineKind.VECTOR, feeds_from="shared memory",
         units=device.multiprocessors, clock_hz=device.clock_hz,
         values_per_cycle={**dict.fromkeys(fast, lanes), "transcendental": slow},
-        value_j={**dict.fromkeys(fast, energy), "transcendental": energy * 2.0},
+        value_j={**dict.fromkeys(fast, energy), "transcendental": energy * device.transcendental_energy_ratio},
     )  # fmt: skip
 
 
@@ -202,9 +203,10 @@ def _program(device: View[GpuDevice]) -> Columns[Program]:
     cycles: Floats = device.multiprocessors * device.clock_hz
     peak = np.max(list(device.peak_flops_per_s.values()), axis=0) / 2.0
     rates = {
-        "gemm": peak, "elementwise": lanes, "reduce": lanes, "gather": 32.0 * cycles,
-        "transcendental": device.transcendental_per_cycle * cycles, "scan": lanes / 4.0,
-        "top-k": lanes / 16.0, "data-dependent-branch": lanes / 16.0,
+        "gemm": peak, "elementwise": lanes, "reduce": lanes, "gather": device.gather_per_cycle * cycles,
+        "transcendental": device.transcendental_per_cycle * cycles, "scan": lanes * device.scan_share,
+        "top-k": lanes * device.irregular_share,
+        "data-dependent-branch": lanes * device.irregular_share,
     }  # fmt: skip
     return columns(
         Program, device.length, primitives=rates, tape_out_year=device.year,

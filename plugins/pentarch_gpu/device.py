@@ -47,6 +47,20 @@ class GpuDevice(Device):
     """Bytes that one multiprocessor can read from L2 in a cycle."""
     sm_bytes: Bytes = Field(gt=0)
     """Scratchpad and L1 of one multiprocessor."""
+    sm_usable: float = Field(default=0.8, gt=0, le=1)
+    """Share of that scratchpad that tiles can have beside L1."""
+    sm_bytes_per_cycle: PositiveFloat = 128.0
+    """Bytes per cycle between one multiprocessor's scratchpad and its matrix units."""
+    overlap: float = Field(default=4.0, ge=1)
+    """Exponent q of t = (Tc^q + sum Tl^q)^(1/q): how well compute and memory overlap in a kernel."""
+    transcendental_energy_ratio: PositiveFloat = 2.0
+    """Energy of an exp and the like / energy of an FP32 multiply-add."""
+    scan_share: PositiveFloat = 0.25
+    """Rate of a prefix scan / the vector rate."""
+    irregular_share: PositiveFloat = 0.0625
+    """Rate of top-k and divergent branches / the vector rate."""
+    gather_per_cycle: PositiveFloat = 32.0
+    """Values gathered per cycle and multiprocessor."""
     sm_memory_bytes_per_s: BytesPerSecond | None = Field(default=None, gt=0)
     """Memory bandwidth that one multiprocessor can draw; `None` when only memory limits it."""
     min_rows: float = Field(default=16, ge=1)

@@ -27,7 +27,7 @@ from pentarch.hardware.parts import (
 )
 from pentarch.hardware.view import View
 from pentarch_soc.device import SocDevice
-from pentarch_soc.silicon import Silicon, accumulator_of, design_silicon
+from pentarch_soc.silicon import MODE_ENERGY, Silicon, design_silicon, mac_formats
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,12 +90,14 @@ class Supply:
         self.ratio: Floats = self.voltage_v / curve.nominal_v
         self.idle_mac = log.si(IDLE_MAC, owner="idle arrays")
         self.clock_hz: Floats = device.clock_hz * curve.frequency_ratio(self.voltage_v)
+        per_mode = log.si(MODE_ENERGY, owner="elements of several formats")
+        modes = 1.0 + per_mode * (len(device.macs_per_pe) - 1)
         self.mac_j: dict[str, Floats] = {
             name: np.broadcast_to(
                 tech.mac_j(
-                    tech.MacFormats(a=name, b=name, accumulator=accumulator_of(name)), node,
+                    mac_formats(device, name), node,
                     overhead=tech.DynamicOverhead.SYSTOLIC, voltage_ratio=self.ratio, used=log,
-                ),
+                ) * modes,
                 (device.length,),
             )
             for name in device.macs_per_pe
@@ -115,13 +117,12 @@ def _levels(
     capacity = device.memory_bytes
     if capacity is None:
         capacity = interfaces * tech.memory_interface_bytes(memory, used=log)
-    background = tech.dram_background_w(interfaces, used=log) if memory.startswith("hbm") else 0.0
     energy = tech.dram_j_per_byte(memory, used=log)
     outer = columns(
         Level, device.length, name=memory, scope=Scope.DEVICE, size_bytes=capacity,
         read_bytes_per_s=interfaces * tech.memory_interface_bytes_per_s(memory, used=log),
         stream_efficiency=tech.memory_bandwidth_fraction(memory, used=log),
-        read_j_per_byte=energy, write_j_per_byte=energy, static_w=background,
+        read_j_per_byte=energy, write_j_per_byte=energy, static_w=_background_w(device, log),
     )  # fmt: skip
     sram: Floats = device.sram_bytes
     registers: Floats = device.register_bytes
@@ -132,8 +133,8 @@ def _levels(
         read_j_per_byte=tech.sram_read_j_per_byte(sram, node, voltage_ratio=supply.ratio, used=log),
         write_j_per_byte=tech.sram_write_j_per_byte(sram, node, voltage_ratio=supply.ratio, used=log),
     )  # fmt: skip
-    widest = 2.0  # bytes per operand that the array edge can take in a cycle
-    edge: Floats = (device.array_rows + device.array_columns) * widest * supply.clock_hz
+    ports = (device.array_rows + device.array_columns) * device.operand_bytes_per_cycle
+    edge: Floats = ports * supply.clock_hz
     own = columns(
         Level, device.length, name="array buffer", scope=Scope.UNIT, size_bytes=registers,
         management=Management.SOFTWARE, buffering=Buffering.DOUBLE, instances=device.arrays,
@@ -142,6 +143,21 @@ def _levels(
         write_j_per_byte=tech.sram_write_j_per_byte(registers, node, voltage_ratio=supply.ratio, used=log),
     )  # fmt: skip
     return outer, shared, own
+
+
+PLAIN_BACKGROUND_W = 0.1
+"""Refresh and idle power of an LPDDR, GDDR or DDR interface: an assumption (`SocDevice`)."""
+
+
+def _background_w(device: View[SocDevice], log: tech.FigureLog) -> Floats:
+    """Return the memory's power that does not depend on traffic, shape (N,)."""
+    interfaces: Floats = device.memory_interfaces
+    if device.memory_background_w is not None:
+        stated: Floats = interfaces * device.memory_background_w
+        return stated
+    if device.memory.startswith("hbm"):
+        return np.asarray(tech.dram_background_w(interfaces, used=log))
+    return interfaces * PLAIN_BACKGROUND_W
 
 
 def _arrays(device: View[SocDevice], supply: Supply) -> Columns[Engine]:
@@ -175,7 +191,8 @@ def _links(device: View[SocDevice], log: tech.FigureLog) -> tuple[Columns[Link],
     return (
         columns(
             Link, device.length, name=device.link, scope=Scope.DEVICE, topology=Topology.RING,
-            degree=64.0, bytes_per_s=one_way * device.link_ports, latency_s=1e-6,
+            degree=device.link_devices, bytes_per_s=one_way * device.link_ports,
+            latency_s=device.link_latency_s,
             j_per_byte=tech.link_j_per_byte(device.link, used=log),
         ),
     )  # fmt: skip
@@ -193,9 +210,11 @@ def _power(
         used=log,
     )
     elements = device.array_rows * device.array_columns * device.arrays
-    idle = np.max(
-        [supply.mac_j[name] * rate for name, rate in device.macs_per_pe.items()], axis=0
-    ) * elements * supply.clock_hz * supply.idle_mac  # fmt: skip
+    # Clock and registers of an idle element draw a share of its main format's energy.
+    main = next(iter(device.macs_per_pe))
+    idle = (
+        supply.mac_j[main] * device.macs_per_pe[main] * elements * supply.clock_hz * supply.idle_mac
+    )
     cap = device.power_cap_w
     return columns(
         Power, device.length, cap_w=cap, static_w=leakage + idle, nominal_v=supply.voltage_v,
@@ -213,7 +232,8 @@ def _program(device: View[SocDevice], supply: Supply) -> Columns[Program]:
         "gemm": peak * elements * supply.clock_hz,
         "elementwise": lanes, "reduce": lanes, "gather": lanes,
         "transcendental": lanes * device.transcendental_per_lane,
-        "scan": lanes / 2.0, "top-k": lanes / 8.0, "data-dependent-branch": lanes / 8.0,
+        "scan": lanes * device.scan_per_lane, "top-k": lanes * device.irregular_per_lane,
+        "data-dependent-branch": lanes * device.irregular_per_lane,
     }  # fmt: skip
     return columns(
         Program, device.length, primitives=rates, tape_out_year=device.year,

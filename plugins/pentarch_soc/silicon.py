@@ -21,12 +21,24 @@ LANE_MODES = 2.0
 """MACs of area that a vector lane takes: arithmetic beside registers and sequencing, an assumption."""
 
 
-def accumulator_of(name: str) -> str:
-    """Return the accumulator that the arrays use for a compute format."""
+MODE_ENERGY = "operations.mac_energy_model.overhead.multimode_energy_per_mode"
+"""Figure of the energy that each further format adds to a MAC of an element."""
+
+
+def mac_formats(device: View[SocDevice], name: str) -> tech.MacFormats:
+    """Return what an element multiplies and adds into for a compute format."""
     found = number_format(name)
     if found.arithmetic is Arithmetic.INTEGER:
-        return "int24" if found.bits <= 4 else "int32"
-    return "fp16" if found.bits <= 8 else "fp32"
+        accumulator = "int24" if found.bits <= 4 else "int32"
+        return tech.MacFormats(a=name, b=name, accumulator=accumulator)
+    if found.bits > 8:
+        return tech.MacFormats(a=name, b=name, accumulator="fp32")
+    return tech.MacFormats(
+        a=name,
+        b=name,
+        accumulator=device.float_accumulator,
+        fused_products=device.fused_products,
+    )
 
 
 LANES = MappingProxyType({"ucie_standard": 1.0, "pcie5": 16.0})
@@ -87,9 +99,7 @@ def _element_mm2(device: View[SocDevice], log: tech.FigureLog) -> Floats:
     A format that runs at a fraction of a MAC per cycle takes that fraction of its own MAC's area.
     """
     areas = [
-        tech.mac_mm2(
-            tech.MacFormats(a=name, b=name, accumulator=accumulator_of(name)), device.node, used=log
-        ) * rate
+        tech.mac_mm2(mac_formats(device, name), device.node, used=log) * rate
         for name, rate in device.macs_per_pe.items()
     ]  # fmt: skip
     per_mode = log.si(MODE_AREA, owner="elements of several formats")

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pentarch.errors import CostError
 from pentarch.evaluate.feasibility import Feasibility, feasibility
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
+from pentarch.evaluate.stage_costs import StageInput
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
 from pentarch.graph.table import OperatorTable
@@ -97,6 +99,7 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
     }
     values = {**times, **work, **power, **money, **useful, "short_bytes": _short_bytes(stages)}
     _derive(values, first.table)
+    _check_finite(values, first)
     return Figures(
         values=values, energy_j=energy, feasibility=feasibility(stages), stages=stages,
         deployment=deployment,
@@ -366,6 +369,16 @@ def _money(
         wall = mean / system.supply_efficiency * economics.pue
         query = (yearly + wall * busy / J_PER_KWH * economics.usd_per_kwh) / served
     return {"system_usd": system_usd, "bom_usd": bom, "query_usd": query}
+
+
+def _check_finite(values: Mapping[str, Floats | None], given: StageInput) -> None:
+    """Raise a `CostError` when a figure of the whole query overflows."""
+    for name, column in values.items():
+        if column is not None and np.isinf(column).any():
+            raise CostError(
+                figure=name, operator="all, for a whole query", machine=given.machine.name,
+                value=float(column[np.isinf(column)][0]),
+            )  # fmt: skip
 
 
 def _derive(values: dict[str, Floats | None], table: OperatorTable) -> None:

@@ -21,6 +21,9 @@ THROTTLE = "power cap"
 OVERLAP = "imperfect overlap"
 IDLE = "idle stages and replicas"
 
+DUST = 1e-15
+"""Share of the time below which an entry is a difference of rounding errors, and is left out."""
+
 ROUNDING = 1e-9
 """Share of the time below which a difference is rounding."""
 
@@ -57,7 +60,9 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
     total = sum(seconds.values())
     names = [USEFUL, *sorted((n for n in seconds if n != USEFUL), key=lambda n: -seconds[n])]
     return tuple(
-        LedgerEntry(name=name, share=seconds[name] / total) for name in names if seconds[name]
+        LedgerEntry(name=name, share=seconds[name] / total)
+        for name in names
+        if abs(seconds[name]) > DUST * total
     )
 
 

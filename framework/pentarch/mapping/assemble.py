@@ -57,6 +57,13 @@ class RowLedger:
         energy = product.mac_j
         self._add_energy(rows, product.engine.name, None if energy is None else macs * energy)
 
+    def add_padding(self, rows: Rows, macs: Floats) -> None:
+        """Count multiply-accumulates with zeros, shape (rows, N).
+
+        They are executed and take time; no data toggles in them, so they cost no energy.
+        """
+        self._macs[rows] += macs
+
     def add_compute(
         self,
         rows: Rows,

@@ -269,6 +269,7 @@ def _add_menu(
         product, memory, cache,
     )  # fmt: skip
     ledger.add_compute(shape.picked, product.engine.name, choice.compute_s, None, energy_known=True)
+    ledger.add_padding(shape.picked, np.maximum(choice.executed_macs - shape.macs, 0.0))
     units = choice.active_units
     ledger.add_traffic(
         shape.picked, memory, choice.memory_read_bytes, choice.memory_write_bytes, requesters=units

@@ -72,7 +72,8 @@ class RowCosts:
     energy_j: Mapping[str, Floats | None]
     """Dynamic energy by component (engine, level or link name); `None` when a figure is unknown."""
     executed_macs: Floats
-    """Multiply-accumulates that are executed, padding not counted."""
+    """Multiply-accumulates that are executed; the padding of tiles counts, idle array elements do
+    not."""
     fits: npt.NDArray[np.bool_]
     """Whether the row can run at all on the design."""
     fidelity: Fidelity | None = None

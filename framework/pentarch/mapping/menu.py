@@ -59,6 +59,8 @@ class MenuChoice:
     """Ways in which k is cut."""
     waves: Floats
     """Rounds in which all units take one tile each."""
+    executed_macs: Floats
+    """Multiply-accumulates of whole tiles, padding included."""
 
 
 def choose_tiles(
@@ -92,7 +94,7 @@ def choose_tiles(
         memory_write_bytes=best["memory_write"], cache_read_bytes=best["cache_read"],
         cache_write_bytes=best["cache_write"], unit_read_bytes=best["unit_read"],
         active_units=best["active"], tile=(chosen[0] // len(SPLITS)).astype(np.float64),
-        split=best["split"], waves=best["waves"],
+        split=best["split"], waves=best["waves"], executed_macs=best["executed"],
     )  # fmt: skip
 
 
@@ -136,6 +138,7 @@ def _options(
         "time": time, "compute": compute, "memory_read": memory_read, "memory_write": memory_write,
         "cache_read": cache_read, "cache_write": cache_write, "unit_read": unit_read,
         "active": active, "waves": waves, "split": split,
+        "executed": count * tiles.m * tiles.n * depth,
     }  # fmt: skip
 
 

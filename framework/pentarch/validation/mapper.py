@@ -55,10 +55,7 @@ def score_mapper_oracle(records: Sequence[Record], *, file: str) -> Iterator[Sco
 
 def _gemm_traffic(record: Record, where: str) -> Callable[[str], float]:
     word, partial = _number(record, "w", where), _number(record, "p", where)
-    shape = GemmShape(
-        *(_number(record, name, where) for name in ("M", "K", "N")),
-        word, word, word, partial, partial,
-    )  # fmt: skip
+    shape = _shape(record, where, word=word, partial=partial)
 
     def predict(subset: str) -> float:
         convention, perfect = GEMM_SUBSETS[subset]
@@ -102,16 +99,18 @@ def score_evaluator_oracle(records: Sequence[Record], *, file: str) -> Iterator[
     for number, record in enumerate(records, start=1):
         where = f"{file}, row {number}"
         word, partial = _number(record, "w", where), _number(record, "p", where)
-        shape = GemmShape(
-            *(_number(record, name, where) for name in ("M", "K", "N")),
-            word, word, word, partial, partial,
-        )  # fmt: skip
+        shape = _shape(record, where, word=word, partial=partial)
         tile = Tile(*(_number(record, name, where) for name in ("Tm", "Tk", "Tn")))
         found = evaluate_tiling(shape, tile, order=record["order"])
         yield _row(
             record, file=file, operator="gemm", subset="given_tiling",
             predicted=found.traffic_bytes, measured=_number(record, "total", where),
         )  # fmt: skip
+
+
+def _shape(record: Record, where: str, *, word: float, partial: float) -> GemmShape:
+    m, k, n = (_number(record, name, where) for name in ("M", "K", "N"))
+    return GemmShape(m, k, n, word, word, word, partial, partial)
 
 
 def _row(

@@ -48,7 +48,7 @@ class Query(Model):
 
     @property
     def last_context(self) -> int:
-        """Keys seen by the last decode step, and tokens whose KV must fit: P + T."""
+        """Tokens whose keys and values must fit, P + T; the last decode step sees one fewer."""
         return self.prompt_tokens + self.output_tokens
 
 
