@@ -47,7 +47,10 @@ def map_(
     runtime: Annotated[str, typer.Option(help="Software stack on a device.")] = "ideal",
     as_json: JsonFlag = False,
 ) -> None:
-    """Map one GEMM C[M,N] = A[M,K] B[K,N] behind a buffer or on a device."""
+    """Map one GEMM behind a buffer or on a device.
+
+    The GEMM is C[M,N] = A[M,K] B[K,N].
+    """
     from pentarch.errors import InputError
     from pentarch.evaluate.gemm_study import study_behind_buffer, study_on_device
     from pentarch.mapping.single import GemmShape
