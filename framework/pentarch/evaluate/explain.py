@@ -4,17 +4,14 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 
-import numpy as np
-import numpy.typing as npt
-
 from pentarch._version import VERSION
 from pentarch.evaluate.figures import Figures
 from pentarch.evaluate.ledger import loss_ledger
+from pentarch.evaluate.operator_costs import operator_costs
 from pentarch.evaluate.power import static_power
 from pentarch.evaluate.prepare import Prepared
 from pentarch.evaluate.roofs import device_roofs
 from pentarch.evaluate.scenario import Scenario
-from pentarch.evaluate.stage_costs import KindCosts
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
@@ -53,11 +50,11 @@ def evaluation_of(
         return None if column is None else float(column[index])
 
     operators = tuple(
-        cost.replace(busy_s=cost.total_s * runs[Phase(cost.phase)])
+        cost
         for stage in figures.stages
         for runs in [_runs(figures, stage, index)]
         for entry in stage.costs.kinds
-        for cost in _operator_costs(entry, index)
+        for cost in operator_costs(entry, index, runs=runs)
     )
     table = prepared.tables[0]
     notes = (*prepared.notes, *(note for stage in figures.stages for note in stage.costs.notes))
@@ -85,12 +82,13 @@ def evaluation_of(
         price_parts_usd=_price_parts(figures, index),
         area_mm2={} if machine.area is None else _group(machine.area.parts_mm2, index),
         programmability=value("programmability"), update_s=value("update_s"),
-        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
+        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, operators, index),
         operators=operators, ledger=loss_ledger(figures, index),
         roofs=device_roofs(figures.stages, index),
         notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
         inputs=_inputs(scenario, prepared, machine, index),
     )  # fmt: skip
+    # The verdicts are models already: there is nothing to validate again.
     return evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
 
 
@@ -114,74 +112,29 @@ def _memory(figures: Figures, index: int) -> dict[str, float]:
     }
 
 
-def _operator_costs(entry: KindCosts, index: int) -> list[OperatorCost]:
-    """Return the operators of one kind; rows of one operator at several contexts are averaged."""
-    rows: dict[tuple[str, str], list[int]] = {}
-    for row, name in enumerate(entry.rows.names):
-        rows.setdefault((name, str(entry.rows.phases[row])), []).append(row)
-    return [
-        _operator_cost(entry, np.array(members), index, name=name, phase=phase)
-        for (name, phase), members in rows.items()
-    ]
-
-
-def _operator_cost(
-    entry: KindCosts, rows: npt.NDArray[np.intp], index: int, *, name: str, phase: str
-) -> OperatorCost:
-    """Return one operator's cost, its rows weighted by how often a query executes them."""
-    costs, times = entry.costs, entry.times
-    weights = entry.weights[rows, 0]
-    executions = float(weights.sum())
-
-    def mean(values: Floats) -> float:
-        return float((values[rows, index] * weights).sum() / executions)
-
-    terms = {
-        resource: mean(times.terms_s[position]) for position, resource in enumerate(times.resources)
-    }
-    terms["start"] = mean(costs.fixed_s)
-    terms = {resource: seconds for resource, seconds in terms.items() if seconds > 0}
-    ranked = sorted(terms, key=lambda resource: -terms[resource])
-    energies = [None if joules is None else mean(joules) for joules in costs.energy_j.values()]
-    known = [joules for joules in energies if joules is not None]
-    time = mean(times.total_s)
-    return OperatorCost(
-        name=name, phase=phase, executions=executions, time_s=time, total_s=time * executions,
-        bottleneck=ranked[0] if ranked else "nothing",
-        next_bottleneck=ranked[1] if len(ranked) > 1 else None, terms_s=terms,
-        read_bytes=_positive({level: mean(values) for level, values in costs.read_bytes.items()}),
-        write_bytes=_positive({level: mean(values) for level, values in costs.write_bytes.items()}),
-        energy_j=sum(known) if len(known) == len(energies) else None,
-        executed_macs=mean(costs.executed_macs), fidelity=str(costs.fidelity),
-    )  # fmt: skip
-
-
-def _positive(group: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in group.items() if value > 0}
-
-
 def _runs(figures: Figures, stage: StageResult, index: int) -> dict[Phase, float]:
     """Return how often a stage runs each phase while all queries in flight are answered once."""
     own = float(figures.deployment.own[index])
     return {Phase.PREFILL: own, Phase.DECODE: own / float(stage.costs.given.concurrency[index])}
 
 
-def _bottleneck(figures: Figures, index: int) -> str | None:
+def _bottleneck(figures: Figures, operators: tuple[OperatorCost, ...], index: int) -> str | None:
     """Return the resource that is the bottleneck of the most time.
 
     While one query of C is answered, C prefills and the decode steps of all micro-batches are run.
+    A phase that a back-end costs as a whole has one bottleneck.
     """
     shares: dict[str, float] = defaultdict(float)
+    whole: set[str] = set()
     for stage in figures.stages:
-        costs, runs = stage.costs, _runs(figures, stage, index)
-        for phase, segment in costs.segments.items():
-            shares[segment.bottleneck[index]] += (
-                float(costs.stack(phase).time()[index]) * runs[phase]
-            )
-        for operator in (cost for entry in costs.kinds for cost in _operator_costs(entry, index)):
-            phase = Phase(operator.phase)
-            if phase not in costs.segments:
-                shares[operator.bottleneck] += operator.total_s * runs[phase]
+        runs = _runs(figures, stage, index)
+        for phase, segment in stage.costs.segments.items():
+            whole.add(str(phase))
+            seconds = float(stage.costs.stack(phase).time()[index])
+            shares[segment.bottleneck[index]] += seconds * runs[phase]
+    for operator in operators:
+        if operator.phase not in whole:
+            shares[operator.bottleneck] += operator.device_s
     return max(shares, key=lambda name: shares[name]) if shares else None
 
 

@@ -203,6 +203,11 @@ def link_types(used: FigureLog | None = None) -> tuple[str, ...]:
     return reading(used).library.members("links")
 
 
+def _check_link(link: str, log: FigureLog) -> None:
+    if f"links.{link}.energy" not in log.library.figures:
+        check_name("link type", link, link_types(log))
+
+
 def link_j_per_byte(link: str, *, used: FigureLog | None = None) -> float:
     """Return joules per byte moved once over a link, transmitter and receiver together.
 
@@ -214,7 +219,7 @@ def link_j_per_byte(link: str, *, used: FigureLog | None = None) -> float:
         UnknownNameError: The link type is unknown.
     """
     log = reading(used)
-    check_name("link type", link, link_types(log))
+    _check_link(link, log)
     return log.si(f"links.{link}.energy", owner=f"link {link}")
 
 
@@ -233,7 +238,7 @@ def link_bandwidth_bytes_per_s(link: str, *, used: FigureLog | None = None) -> f
         MissingFigureError: No bandwidth is stated.
     """
     log = reading(used)
-    check_name("link type", link, link_types(log))
+    _check_link(link, log)
     module = f"links.{link}.bw_module"
     path = module if module in log.library.figures else f"links.{link}.bandwidth"
     return log.si(path, owner=f"link {link}")
