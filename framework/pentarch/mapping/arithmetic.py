@@ -1,6 +1,7 @@
 """Which engine and which format a product of two stored formats really runs in."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -119,6 +120,9 @@ def _stands_in(wanted: NumberFormat, offered: NumberFormat) -> float | None:
     return extra + 0.25 if same_kind and extra > 0 else None
 
 
+@cache
 def bits_to_bytes(formats: tuple[str, ...]) -> Floats:
-    """Return the stored bytes per value of each format, scales included, shape (R,)."""
-    return np.array([number_format(name).bytes for name in formats], dtype=np.float64)
+    """Return the stored bytes per value of each format, scales included, shape (R,), read-only."""
+    found: Floats = np.array([number_format(name).bytes for name in formats], dtype=np.float64)
+    found.flags.writeable = False
+    return found
