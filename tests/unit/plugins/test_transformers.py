@@ -20,6 +20,14 @@ from pentarch_transformers import plugin
 from pentarch_transformers.gpt import GptFamily
 from pentarch_transformers.llama import LlamaFamily
 
+PUBLISHED = {  # billions of parameters, and the digits they are given with
+    # LLaMA, 2023, table 2
+    "llama-7b": (6.7, 1), "llama-13b": (13.0, 1), "llama-33b": (32.5, 1), "llama-65b": (65.3, 1),
+    # model cards of Llama 3.1, 3.2 and 3.3
+    "llama-3.1-8b": (8.03, 2), "llama-3.1-70b": (70.6, 1), "llama-3.1-405b": (406, 0),
+    "llama-3.2-1b": (1.24, 2), "llama-3.2-3b": (3.21, 2), "llama-3.3-70b": (70.6, 1),
+}  # fmt: skip
+
 FAMILIES = {family.name: family for family in (LlamaFamily(), GptFamily())}
 ENTRIES = {
     entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
@@ -56,7 +64,13 @@ COUNTS = {
 
 
 def test_catalog_holds_the_workloads_that_have_a_known_count() -> None:
-    assert set(ENTRIES) == set(COUNTS)
+    assert set(ENTRIES) == set(COUNTS) | set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_agree_with_the_published_count(name: str) -> None:
+    billions, digits = PUBLISHED[name]
+    assert round(parameters(named(name)).total / 1e9, digits) == billions
 
 
 @pytest.mark.parametrize("name", sorted(COUNTS))
