@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
         application = _application(next((word for word in rest if not word.startswith("-")), None))
         application(args=rest, prog_name="pentarch")
     except PentarchError as error:
-        print(f"pentarch: {error}", file=sys.stderr)
+        print("\n".join([f"pentarch: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

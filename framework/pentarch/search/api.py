@@ -9,7 +9,7 @@ from typing import Any
 
 from pentarch._version import VERSION
 from pentarch.catalog import Library, default_library, is_path
-from pentarch.errors import InputError, RunLogError
+from pentarch.errors import InputError, PentarchError, RunLogError
 from pentarch.evaluate.points import PointEvaluator
 from pentarch.results import Design, Evaluation, StudyResult, Trial
 from pentarch.search.answer import best_trial, front, nearest_trial
@@ -156,7 +156,7 @@ def _run(
 ) -> StudyResult:
     with _quiet(setup):
         study = Study(setup, log=store, run=run, show=show)
-        stopped_by = study.run(store.records(run), header.sampler_state)
+        stopped_by = _run_study(study, store=store, run=run, header=header)
     seconds = (header.seconds or 0.0) + study.seconds
     finished = _Finished(store, run, setup.objectives, study.trials)
     kept = store.evaluations(run)
@@ -166,6 +166,17 @@ def _run(
     }
     store.finish(run, stopped_by=stopped_by, seconds=seconds, evaluations=evaluations)
     return _result(finished, store.header(run), evaluations)
+
+
+def _run_study(study: Study, *, store: RunLog, run: int, header: RunHeader) -> str:
+    """Run the study and return why it stopped; an error says where the finished trials are."""
+    try:
+        return study.run(store.records(run), header.sampler_state)
+    except PentarchError as error:
+        error.add_note(
+            f"The {len(study.trials)} trials finished before are kept: `pentarch runs show {store.target}`."
+        )
+        raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import optuna
 import pytest
 
 import pentarch
-from pentarch.errors import FieldError, InputError, RunLogError, UnknownNameError
+from pentarch.errors import CostError, FieldError, InputError, RunLogError, UnknownNameError
+from pentarch.evaluate.points import Point, PointResults
 from pentarch.model import load
 from pentarch.results import StudyResult
 from pentarch.search.api import read_run, search
@@ -299,6 +301,27 @@ def test_ctrl_c_keeps_the_slice_and_answers(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
     assert read_run(log) == result
     assert answer_of(run(log, resume=True)) == answer_of(run(tmp_path / "b.sqlite"))
+
+
+def test_an_error_ends_the_search_and_says_where_the_finished_trials_are(tmp_path: Path) -> None:
+    class Breaking(FakeEvaluator):
+        asked = 0
+
+        def evaluate(self, points: Sequence[Point]) -> PointResults:
+            self.asked += len(points)
+            if self.asked > 25:
+                raise CostError(figure="time_s", operator="qkv", machine="fake", value=float("nan"))
+            return super().evaluate(points)
+
+    log = tmp_path / "a.sqlite"
+    with pytest.raises(CostError, match="qkv") as caught:
+        run(log, evaluator=Breaking())
+
+    kept = read_run(log, evaluator=FakeEvaluator())
+    assert 0 < kept.n_trials < 60
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"The {kept.n_trials} trials finished before are kept")
+    assert str(log) in note
 
 
 def test_a_keyboard_interrupt_drops_only_what_was_being_evaluated(tmp_path: Path) -> None:
