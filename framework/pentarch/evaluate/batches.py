@@ -27,7 +27,7 @@ from pentarch.mapping.costs import (
 )
 from pentarch.mapping.engine import cost_rows
 
-PARTS = ("overhead", "power", "area", "cost", "program", "budget")
+PARTS = ("overhead", "power", "area", "cost", "program", "budget", "extra")
 LISTS = ("levels", "engines", "links")
 
 

@@ -24,6 +24,7 @@ from pentarch.hardware.parts import (
     Cost,
     Engine,
     EngineKind,
+    Extra,
     Level,
     Link,
     Overhead,
@@ -74,6 +75,8 @@ class MachineRecord(Model):
     """Programmability; `None` when unknown."""
     budget: Budget | None = None
     """Countable resources; `None` when there are none."""
+    extra: Extra | None = None
+    """Figures for the back-end's own overrides; `None` when there are none."""
     provenance: dict[str, Provenance] = {}
     """Source and grade of figures by field path."""
 
@@ -117,10 +120,13 @@ class MachineTable:
     """Countable resources; `None` when there are none."""
     provenance: dict[str, Provenance]
     """Source and grade of figures by field path."""
+    extra: Columns[Extra] | None = None
+    """Figures for the back-end's own overrides; `None` when there are none."""
 
     def parts(self) -> Iterator[tuple[str, Columns[Level] | Columns[Engine] | Columns[Link]
                                       | Columns[Overhead] | Columns[Power] | Columns[Area]
-                                      | Columns[Cost] | Columns[Program] | Columns[Budget]]]:  # fmt: skip
+                                      | Columns[Cost] | Columns[Program] | Columns[Budget]
+                                      | Columns[Extra]]]:  # fmt: skip
         """Yield every part with its path."""
         for kind, group in (
             ("levels", self.levels),
@@ -129,7 +135,7 @@ class MachineTable:
         ):
             for part in group:
                 yield f"{kind}.{part.name}", part
-        for name in ("overhead", "power", "area", "cost", "program", "budget"):
+        for name in ("overhead", "power", "area", "cost", "program", "budget", "extra"):
             part = getattr(self, name)
             if part is not None:
                 yield name, part
@@ -180,6 +186,7 @@ class MachineTable:
             cost=self.cost.record(index),
             program=None if self.program is None else self.program.record(index),
             budget=None if self.budget is None else self.budget.record(index),
+            extra=None if self.extra is None else self.extra.record(index),
             provenance=self.provenance,
         )
 

@@ -259,3 +259,13 @@ class Budget(Model):
     """What the device has."""
     used: dict[str, NonNegativeFloat]
     """What this configuration takes; more than available is infeasible."""
+
+
+class Extra(Model):
+    """Figures of the device that no other part has, for the back-end's own overrides.
+
+    The engine reads none of them; `cost_rows` and `cost_segment` find them on the machine.
+    """
+
+    figures: dict[str, float]
+    """By name, with the unit at its end, for example `adc_j`."""

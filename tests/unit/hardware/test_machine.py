@@ -9,7 +9,17 @@ from tests.unit.mapping.machines import array, level, link, machine, memory, vec
 from pentarch.errors import FieldError
 from pentarch.hardware.columns import columns
 from pentarch.hardware.machine import MachineRecord, MachineTable, peak_macs_per_s
-from pentarch.hardware.parts import Area, Engine, EngineKind, Level, Link, Power, Program, Scope
+from pentarch.hardware.parts import (
+    Area,
+    Engine,
+    EngineKind,
+    Extra,
+    Level,
+    Link,
+    Power,
+    Program,
+    Scope,
+)
 
 
 def full(length: int = 2) -> MachineTable:
@@ -86,6 +96,19 @@ def test_peak_sums_the_matrix_engines_of_a_format() -> None:
     assert peak is not None
     assert peak.item() == (16 + 3 * 4) * 1e9
     assert peak_macs_per_s(on, "fp32") is None
+
+
+def test_extra_figures_travel_with_the_machine_and_are_checked() -> None:
+    adc_j = np.array([1e-12, 2e-12])
+    on = replace(full(), extra=columns(Extra, 2, figures={"adc_j": adc_j}))
+    on.check()
+    assert on.extra is not None
+    assert on.extra.figures["adc_j"].tolist() == adc_j.tolist()
+    assert on.record(1).extra == Extra(figures={"adc_j": 2e-12})
+    assert on.structure != full().structure
+    wrong = replace(full(), extra=columns(Extra, 2, figures={"adc_j": [1.0, float("nan")]}))
+    with pytest.raises(FieldError, match=r"extra: figures\.adc_j: design 1"):
+        wrong.check()
 
 
 def test_levels_and_engines_are_found_by_name_and_kind() -> None:
