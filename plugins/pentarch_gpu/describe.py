@@ -28,7 +28,8 @@ from pentarch_gpu.device import MENU, GpuDevice
 Floats = npt.NDArray[np.float64]
 
 MMA_ROWS = 64.0
-"""Rows of the widest matrix instruction: a word of B read from the scratchpad serves so many."""
+"""Rows of the widest matrix instruction, 64 in Hopper's `wgmma` (PTX ISA); taken for every GPU, an
+assumption. A word of B read from the scratchpad serves so many."""
 
 BACKEND = "gpu"
 """Name of the back-end."""

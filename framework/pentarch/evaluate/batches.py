@@ -5,7 +5,7 @@ joined here, so that everything else sees N designs whatever the back-end does.
 """
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -240,16 +240,11 @@ def _join_machines(backend: str, machines: Sequence[MachineTable]) -> MachineTab
 
 def _join_columns(parts: Sequence[Columns[Any]]) -> Columns[Any]:
     first = parts[0]
-
-    def join(pick: Callable[[Columns[Any]], Floats]) -> Floats:
-        return np.concatenate([pick(part) for part in parts])
-
-    numbers = {name: join(lambda part, name=name: part.numbers[name]) for name in first.numbers}  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+    numbers = {
+        name: np.concatenate([part.numbers[name] for part in parts]) for name in first.numbers
+    }
     groups = {
-        name: {
-            key: join(lambda part, name=name, key=key: part.groups[name][key])  # type: ignore[misc]  # as above
-            for key in group
-        }
+        name: {key: np.concatenate([part.groups[name][key] for part in parts]) for key in group}
         for name, group in first.groups.items()
     }
     return replace(first, length=sum(part.length for part in parts), numbers=numbers, groups=groups)
