@@ -26,7 +26,13 @@ class TestWorkloadFamilies(WorkloadFamilyConformance):
             for entry in default_library().names("workload")
             if entry.file is not None
         ]
-        return [entry["config"] for entry in documents if entry["family"] == family.name]
+        named = [
+            entry["config"]
+            for entry in documents
+            if entry.get("family") == family.name
+            or entry["config"].get("model_type") in family.model_types
+        ]
+        return [*named, *({"model_type": kind} for kind in sorted(family.model_types))]
 
 
 def test_there_are_families() -> None:

@@ -11,6 +11,7 @@ from pentarch.cli.output import JsonFlag, library, plain, print_json
 if TYPE_CHECKING:
     from pentarch.catalog import Library
     from pentarch.registry import Provided
+    from pentarch.workload.workload import Workload
 
 Reader = Callable[["Library", str], dict[str, Any]]
 
@@ -46,7 +47,7 @@ def show(
     if as_json:
         print_json(document)
     else:
-        _print(document)
+        _print(document, nothing="none" if chosen == "workload" else "unknown")
 
 
 def _kind_of(found: "Library", name: str, kind: str | None, known: list[str]) -> str:
@@ -77,6 +78,8 @@ def _kind_of(found: "Library", name: str, kind: str | None, known: list[str]) ->
         return fitting[0]
     if found.device_name(name) is not None:  # an alias, or another spelling
         return "device"
+    if found.workload_name(name) is not None:
+        return "workload"
     everything = {entry for names in named.values() for entry in names}
     raise registry.explain(
         UnknownNameError(kind="thing", name=name, known=everything, hint="See `pentarch list`.")
@@ -94,15 +97,15 @@ def _kind_of_file(path: str) -> str:
 
 
 def _workload(found: "Library", name: str, kv: str, context: int) -> dict[str, Any]:
-    from pentarch.graph.flops import (
-        dense_flops_per_token,
-        kv_bytes_per_token,
-        useful_flops_per_token,
-    )
+    from pentarch.graph.flops import dense_flops_per_token, kv_bytes_per_token
     from pentarch.workload.parameters import parameters
 
     workload = found.workload(name)
     fields = plain(workload)
+    prefill, decode = _phases(workload, kv, context)
+    per_token = (
+        prefill["useful_flops"] / prefill["tokens"] if decode is None else decode["useful_flops"]
+    )
     return {
         "name": fields.pop("name"),
         "about": fields.pop("about"),
@@ -111,9 +114,45 @@ def _workload(found: "Library", name: str, kv: str, context: int) -> dict[str, A
         "kv_bytes_per_token": kv_bytes_per_token(workload, kv),
         "dense_flops_per_token": dense_flops_per_token(workload),
         "context_tokens": context,
-        "useful_flops_per_token": useful_flops_per_token(workload, context=context),
+        "useful_flops_per_token": per_token,
+        "prefill": prefill,
+        "decode": decode,
         **fields,
     }
+
+
+def _phases(
+    workload: "Workload", kv: str, context: int
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return prefill of a prompt of `context` tokens and the decode step that sees as many keys.
+
+    Without a decode phase the second is `None`.
+    """
+    from pentarch.graph.build import build_graph
+    from pentarch.graph.flops import dense_flops
+    from pentarch.graph.operators import Phase
+    from pentarch.model import load
+    from pentarch.workload.query import Precisions, Query
+
+    precisions = load(Precisions, {"kv": kv}, where="command line")
+    query = load(Query, {"prompt_tokens": context, "output_tokens": 1}, where="command line")
+
+    def figures(phase: Phase) -> dict[str, Any]:
+        at = context if phase is Phase.DECODE else None
+        graph = build_graph(
+            workload, phase=phase, query=query, precisions=precisions, context=at
+        )  # fmt: skip
+        read = graph.compulsory_bytes
+        return {
+            "tokens": graph.tokens,
+            "useful_flops": graph.flops,
+            "compulsory_bytes": read,
+            "flops_per_byte": graph.flops / read,
+        }
+
+    prefill = figures(Phase.PREFILL)
+    prefill["dense_flops"] = dense_flops(workload, tokens=context)
+    return prefill, figures(Phase.DECODE) if workload.generates else None
 
 
 def _device(found: "Library", name: str) -> dict[str, Any]:
@@ -181,24 +220,25 @@ def _class(found: "Library", kind: str, name: str) -> dict[str, Any]:
     }
 
 
-def _print(document: Mapping[str, Any], indent: str = "") -> None:
+def _print(document: Mapping[str, Any], indent: str = "", *, nothing: str) -> None:
+    """Print a document as indented lines; `nothing` is what stands for a missing value."""
     width = max((len(key) for key in document), default=0)
     for key, value in document.items():
         if isinstance(value, Mapping) and value:
             print(f"{indent}{key}:")
-            _print(value, indent + "  ")
+            _print(value, indent + "  ", nothing=nothing)
         elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
             print(f"{indent}{key}:")
             for entry in value:
                 print(f"{indent}  -")
-                _print(entry, indent + "    ")
+                _print(entry, indent + "    ", nothing=nothing)
         else:
-            print(f"{indent}{key:<{width}}  {_text(value)}")
+            print(f"{indent}{key:<{width}}  {_text(value, nothing)}")
 
 
-def _text(value: object) -> str:
+def _text(value: object, nothing: str) -> str:
     if value is None:
-        return "unknown"
+        return nothing
     if isinstance(value, list):
         return ", ".join(str(entry) for entry in value)
     return str(value)

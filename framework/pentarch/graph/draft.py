@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from pentarch.graph.graph import Edge
 from pentarch.graph.operators import Gemm, Operator, Split, Tensor, Vector
+from pentarch.workload.attention import Norm, NormKind
 from pentarch.workload.formats import number_format
 from pentarch.workload.query import Precisions
-from pentarch.workload.workload import Norm, NormKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,27 @@ class Draft:
     edges: list[Edge] = field(default_factory=list)
     """So far."""
 
+    def at(self, tokens: int, context: int) -> "Draft":
+        """Return a draft of the same graph for a stack that processes other lengths."""
+        return Draft(
+            tokens=tokens, context=context, precisions=self.precisions, operators=self.operators,
+            edges=self.edges,
+        )  # fmt: skip
+
     def add(self, operator: Operator, *inputs: Signal) -> None:
         """Append `operator`, fed by `inputs`."""
         self.operators.append(operator)
-        for signal in inputs:
-            tensor = Tensor(
-                shape=(signal.rows, signal.features),
-                format=signal.format,
-                bytes=signal.values * number_format(signal.format).bytes,
-            )
-            self.edges.append((signal.producer, operator.name, tensor))
+        for signal in _by_producer(inputs):
+            self.connect(operator.name, signal)
+
+    def connect(self, consumer: str, signal: Signal) -> None:
+        """Append the edge on which `signal` reaches `consumer`."""
+        tensor = Tensor(
+            shape=(signal.rows, signal.features),
+            format=signal.format,
+            bytes=signal.values * number_format(signal.format).bytes,
+        )
+        self.edges.append((signal.producer, consumer, tensor))
 
     def gemm(self, scope: Scope, name: str, source: Signal, *, n: int, split: Split,
              bias: bool = False) -> Signal:  # fmt: skip
@@ -84,23 +95,30 @@ class Draft:
         return Signal(operator.name, source.rows, n, self.precisions.hidden)
 
     def norm(self, scope: Scope, name: str, source: Signal, norm: Norm | None) -> Signal:
-        """Append a norm of `source`, if there is one, and return what comes out.
-
-        Per value, an RMS norm squares, sums, divides by the root and multiplies by the gain; a
-        layer norm sums and subtracts the mean before that and may add a bias after it.
-        """
+        """Append a norm of `source`, if there is one, and return what comes out."""
         if norm is None:
             return source
-        steps, sums = (3, 1) if norm.kind is NormKind.RMS else (4, 2)
+        steps, sums = self.norm_work(norm)
         operator = Vector(
             name=scope.name(name), layer=scope.layer, repeat=scope.repeat, split=Split.NONE,
             function=norm.kind.value, values_in=source.values, values_out=source.values,
-            elementwise=(steps + norm.bias) * source.values, reduce=sums * source.values,
-            transcendental=source.rows, weights=(1 + norm.bias) * source.features,
+            elementwise=steps * source.values,
+            reduce=sums * source.values, lines=source.rows, transcendental=source.rows,
+            weights=norm.parameters(source.features),
             format=source.format, out_format=self.precisions.hidden,
         )  # fmt: skip
         self.add(operator, source)
         return Signal(operator.name, source.rows, source.features, self.precisions.hidden)
+
+    @staticmethod
+    def norm_work(norm: Norm) -> tuple[int, int]:
+        """Return the elementwise operations and the reductions of a norm, per value.
+
+        An RMS norm squares, sums, divides by the root and multiplies by the gain; a layer norm sums
+        and subtracts the mean before that and may add a bias after it.
+        """
+        steps, sums = (2, 1) if norm.kind is NormKind.RMS else (3, 2)
+        return steps + norm.gain + norm.bias, sums
 
     def residual(self, scope: Scope, name: str, *sources: Signal) -> Signal:
         """Append the sum of `sources` and return it."""
@@ -126,8 +144,24 @@ class Draft:
         operator = Vector(
             name=scope.name(name), layer=scope.layer, repeat=scope.repeat, split=split,
             function="quantize", values_in=source.values, values_out=source.values,
-            elementwise=source.values, reduce=source.values, convert=source.values,
+            elementwise=source.values, reduce=source.values, convert=source.values, lines=source.rows,
             format=source.format, out_format=to,
         )  # fmt: skip
         self.add(operator, source)
         return Signal(operator.name, source.rows, source.features, to)
+
+
+def _by_producer(signals: tuple[Signal, ...]) -> list[Signal]:
+    """Return one signal for each producer: a graph has one edge between two operators."""
+    found: dict[str, Signal] = {}
+    for signal in signals:
+        other = found.get(signal.producer)
+        if other is None:
+            found[signal.producer] = signal
+        elif other.rows == signal.rows:
+            features = other.features + signal.features
+            found[signal.producer] = Signal(other.producer, other.rows, features, other.format)
+        else:
+            values = other.values + signal.values
+            found[signal.producer] = Signal(other.producer, 1, values, other.format)
+    return list(found.values())

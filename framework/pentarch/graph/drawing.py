@@ -93,10 +93,16 @@ def shape_of(operator: Operator) -> str:
         if operator.a_format != operator.b_format:
             formats = f"{operator.a_format}*{operator.b_format}"
         experts = f" {operator.experts_per_token} of {operator.experts}" if operator.experts else ""
-        return f"{operator.rows} x {operator.k} x {operator.n}{experts} {formats}"
+        batch = f"{operator.batch} of " if operator.batch > 1 else ""
+        return f"{batch}{operator.rows} x {operator.k} x {operator.n}{experts} {formats}"
     if isinstance(operator, Attention):
         heads = f"{operator.heads}/{operator.kv_heads} heads of {operator.head_dim}"
-        return f"{operator.query_tokens} of {operator.context} keys, {heads} {operator.kv_format}"
+        seen = f"{operator.query_tokens} of {operator.context} keys"
+        if operator.window is not None:
+            seen += f" (last {operator.window})"
+        if operator.chunk is not None:
+            seen += f" (chunks of {operator.chunk})"
+        return f"{seen}, {heads} {operator.kv_format}"
     if isinstance(operator, Collective):
         return f"{operator.values:,.0f} values, {operator.degree} devices {operator.format}"
     values = f"{operator.values_in:,.0f}"

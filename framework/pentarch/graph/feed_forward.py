@@ -2,17 +2,20 @@
 
 from pentarch.graph.draft import Draft, Scope, Signal
 from pentarch.graph.operators import Gather, Gemm, Split, Vector
-from pentarch.workload.workload import (
+from pentarch.workload.layers import (
     Activation,
     DenseFeedForward,
     ExpertFeedForward,
     FeedForward,
 )
 
-_ACTIVATION_WORK = {
+ACTIVATION_WORK = {
     Activation.RELU: (1, 0),  # a compare
     Activation.GELU: (8, 1),  # x (1 + tanh(a (x + b x^3))) / 2: 8 adds and multiplies, one tanh
     Activation.SILU: (2, 1),  # x / (1 + exp(-x)): one add, one division, one exp
+    Activation.RELU_SQUARED: (2, 0),  # a compare, a product
+    Activation.SIGMOID: (2, 1),  # 1 / (1 + exp(-x))
+    Activation.TANH: (0, 1),
 }
 """Elementwise and transcendental operations per value."""
 
@@ -51,7 +54,7 @@ def _dense(
 def _activation(
     draft: Draft, scope: Scope, source: Signal, block: DenseFeedForward, *, name: str
 ) -> Signal:
-    elementwise, transcendental = _ACTIVATION_WORK[block.activation]
+    elementwise, transcendental = ACTIVATION_WORK[block.activation]
     values = source.rows * block.width
     operator = Vector(
         name=scope.name(name), layer=scope.layer, repeat=scope.repeat, split=Split.VALUES,
@@ -88,6 +91,8 @@ def _experts(draft: Draft, scope: Scope, source: Signal, block: ExpertFeedForwar
     sources = [out, routes]
     if block.shared is not None:
         sources.append(_dense(draft, scope, taken, block.shared, prefix="shared_"))
+    if block.shared_gate:
+        sources.append(_shared_gate(draft, scope, source))
     return _combine(draft, scope, sources, tokens=source.rows)
 
 
@@ -96,7 +101,7 @@ def _routing(draft: Draft, scope: Scope, source: Signal, block: ExpertFeedForwar
     hidden = draft.precisions.hidden
     router = Gemm(
         name=scope.name("router"), layer=scope.layer, repeat=scope.repeat, split=Split.NONE,
-        rows=source.rows, k=source.features, n=block.experts,
+        rows=source.rows, k=source.features, n=block.experts, bias=block.router_bias,
         a_format=source.format, b_format=hidden, out_format=hidden,
     )  # fmt: skip
     draft.add(router, source)
@@ -105,11 +110,31 @@ def _routing(draft: Draft, scope: Scope, source: Signal, block: ExpertFeedForwar
     routing = Vector(
         name=scope.name("routing"), layer=scope.layer, repeat=scope.repeat, split=Split.NONE,
         function="top_k", values_in=scores.values, values_out=source.rows * features,
-        elementwise=2 * scores.values, transcendental=scores.values,
-        reduce=(2 + block.experts_per_token) * scores.values, format=hidden, out_format=hidden,
+        elementwise=(2 + block.correction_bias) * scores.values, transcendental=scores.values,
+        reduce=(2 + block.experts_per_token) * scores.values, lines=source.rows, format=hidden, out_format=hidden,
     )  # fmt: skip
     draft.add(routing, scores)
     return Signal(routing.name, source.rows, features, hidden)
+
+
+def _shared_gate(draft: Draft, scope: Scope, source: Signal) -> Signal:
+    """Append the gate of the shared block: one number per token, and its logistic function."""
+    hidden = draft.precisions.hidden
+    gate = Gemm(
+        name=scope.name("shared_gate"), layer=scope.layer, repeat=scope.repeat, split=Split.NONE,
+        rows=source.rows, k=source.features, n=1, a_format=source.format, b_format=hidden,
+        out_format=hidden,
+    )  # fmt: skip
+    draft.add(gate, source)
+    elementwise, transcendental = ACTIVATION_WORK[Activation.SIGMOID]
+    operator = Vector(
+        name=scope.name("shared_gate_sigmoid"), layer=scope.layer, repeat=scope.repeat,
+        split=Split.NONE, function="sigmoid", values_in=source.rows, values_out=source.rows,
+        elementwise=elementwise * source.rows, transcendental=transcendental * source.rows,
+        format=hidden, out_format=hidden,
+    )  # fmt: skip
+    draft.add(operator, Signal(gate.name, source.rows, 1, hidden))
+    return Signal(operator.name, source.rows, 1, hidden)
 
 
 def _grouped_gemm(
@@ -122,22 +147,23 @@ def _grouped_gemm(
         split=Split.ROWS if name == "expert_down" else Split.COLUMNS,
         rows=rows, k=source.features, n=n, bias=block.expert.bias, experts=block.experts,
         experts_per_token=block.experts_per_token, a_format=source.format,
-        b_format=draft.precisions.weights, out_format=draft.precisions.hidden,
+        b_format=draft.precisions.of("experts").name, out_format=draft.precisions.hidden,
     )  # fmt: skip
     draft.add(operator, source)
     return Signal(operator.name, source.rows, n, draft.precisions.hidden)
 
 
 def _combine(draft: Draft, scope: Scope, sources: list[Signal], *, tokens: int) -> Signal:
-    """Append the weighted sum of what the experts return; a shared block is added to it."""
+    """Append the weighted sum of what the experts return; a shared block is added, gated or not."""
     routed = sources[0]
     hidden = routed.features
-    shared = len(sources) - 2
+    shared = sum(source.features == hidden for source in sources[2:])
+    gated = len(sources) - 2 - shared
     operator = Vector(
         name=scope.name("expert_combine"), layer=scope.layer, repeat=scope.repeat,
         split=Split.NONE, function="expert_combine",
         values_in=sum(source.values for source in sources), values_out=tokens * hidden,
-        elementwise=2 * routed.values + (shared - 1) * tokens * hidden,
+        elementwise=2 * routed.values + (shared + gated - 1) * tokens * hidden,
         format=routed.format, out_format=draft.precisions.hidden,
     )  # fmt: skip
     draft.add(operator, *sources)

@@ -27,37 +27,70 @@ from pentarch.workload.formats import number_format
 if TYPE_CHECKING:  # networkx takes a fifth of a second to import; lists of plug-ins do without
     import networkx as nx
 
-_DERIVED = frozenset({"flops", "parameters"})
+_DERIVED = frozenset(
+    {
+        "flops",
+        "parameters",
+        "experts_expected",
+        "experts_worst",
+        "rows_expected",
+        "rows_worst",
+        "dequantize",
+    }
+)
 """Node attributes that follow from the others: shown and exported, not read back."""
 
 Edge = tuple[str, str, Tensor]
 """Producer, consumer and what passes between them."""
 
 
-def visible_keys(*, first: int, last: int, window: int | None = None) -> int:
+def visible_keys(
+    *, first: int, last: int, window: int | None = None, chunk: int | None = None
+) -> int:
     """Return the keys that causal queries at positions `first` to `last` see, summed.
 
     Args:
         first: Context of the first query: the keys it sees without a window, its own included.
         last: Context of the last query.
         window: Keys that a query sees at most.
+        chunk: Tokens of the chunks that the sequence falls into, each of which sees itself only.
 
     Returns:
-        The exact sum of min(context, window) over all contexts; 0 if there are none.
+        The exact sum of min(context, window) over all contexts, or of the place within the chunk; 0
+        if there are none.
 
     Examples:
         >>> visible_keys(first=1, last=4)
         10
         >>> visible_keys(first=1, last=4, window=2)
         7
+        >>> visible_keys(first=1, last=4, chunk=3)
+        7
     """
     if last < first:
         return 0
+    if chunk is not None:
+        return _chunked_keys(last, chunk) - _chunked_keys(first - 1, chunk)
     if window is None or window >= last:
         return (first + last) * (last - first + 1) // 2
     if window < first:
         return window * (last - first + 1)
     return visible_keys(first=first, last=window) + window * (last - window)
+
+
+def _chunked_keys(last: int, chunk: int) -> int:
+    """Return the keys that the queries 1 to `last` see inside their chunks, summed."""
+    whole, rest = divmod(last, chunk)
+    return whole * (chunk * (chunk + 1) // 2) + rest * (rest + 1) // 2
+
+
+def keys_read(
+    *, tokens: int, context: int, window: int | None = None, chunk: int | None = None
+) -> int:
+    """Return the keys that at least one of the last `tokens` queries of `context` sees."""
+    if chunk is not None:
+        return context - (context - tokens) // chunk * chunk
+    return context if window is None else min(context, tokens + window - 1)
 
 
 def attention_pairs(operator: Attention) -> int:
@@ -66,34 +99,49 @@ def attention_pairs(operator: Attention) -> int:
         window = operator.context if operator.window is None else operator.window
         return operator.query_tokens * min(operator.context, window)
     first = operator.context - operator.query_tokens + 1
-    return visible_keys(first=first, last=operator.context, window=operator.window)
+    return visible_keys(
+        first=first, last=operator.context, window=operator.window, chunk=operator.chunk
+    )
 
 
 def attention_keys(operator: Attention) -> int:
     """Return the keys per sequence that at least one query sees: what is read."""
-    if operator.window is None:
-        return operator.context
-    return min(operator.context, operator.query_tokens + operator.window - 1)
+    return keys_read(
+        tokens=operator.query_tokens,
+        context=operator.context,
+        window=operator.window,
+        chunk=operator.chunk,
+    )
+
+
+def cached_values(operator: Attention) -> int:
+    """Return the values that one key leaves in the KV cache."""
+    if operator.cached_values is not None:
+        return operator.cached_values
+    values = 0 if operator.values_in_keys else operator.value_dim
+    return operator.kv_heads * (operator.head_dim + values)
 
 
 def operator_flops(operator: Operator) -> int:
     """Return the useful FLOPs of one execution and sequence: 2 per MAC of GEMM and attention."""
     if isinstance(operator, Gemm):
         visits = operator.experts_per_token if operator.experts else 1
-        return 2 * operator.rows * operator.k * operator.n * visits
+        rows = operator.rows if operator.useful_rows is None else operator.useful_rows
+        return 2 * rows * operator.k * operator.n * visits * operator.batch
     if isinstance(operator, Attention):
-        widths = operator.head_dim + operator.value_dim
+        widths = operator.useful_width or operator.head_dim + operator.value_dim
         return 2 * operator.heads * widths * attention_pairs(operator)
     return 0
 
 
 def operator_parameters(operator: Operator) -> int:
     """Return the parameters that are counted at one operator; a tied one is counted elsewhere."""
-    if isinstance(operator, Gemm) and not operator.tied:
-        biases = operator.n if operator.bias else 0
-        return max(1, operator.experts) * (operator.k * operator.n + biases)
     if isinstance(operator, Gemm):
-        return operator.n if operator.bias else 0
+        biases = operator.n - operator.unbiased if operator.bias else 0
+        weights = 0 if operator.tied else operator.k * operator.n
+        return max(1, operator.experts) * operator.batch * (weights + biases)
+    if isinstance(operator, Attention):
+        return operator.heads if operator.sinks else 0
     if isinstance(operator, Vector):
         return operator.weights
     if isinstance(operator, Gather) and not operator.tied:
@@ -101,14 +149,34 @@ def operator_parameters(operator: Operator) -> int:
     return 0
 
 
+def expert_routing(operator: Gemm) -> dict[str, float]:
+    """Return how the tokens of one sequence meet experts, expected and at worst.
+
+    Returns:
+        `experts_expected`, distinct experts that uniform routing visits (definitions.md, MoE);
+        `experts_worst`, the most that can be; `rows_expected`, rows of an expert on average;
+        `rows_worst`, rows of an expert that every token chooses. Empty for a dense weight.
+    """
+    if not operator.experts:
+        return {}
+    share = min(1.0, operator.experts_per_token / operator.experts)
+    return {
+        "experts_expected": operator.experts * (1.0 - (1.0 - share) ** operator.rows),
+        "experts_worst": min(operator.experts, operator.rows * operator.experts_per_token),
+        "rows_expected": operator.rows * share,
+        "rows_worst": operator.rows,
+    }
+
+
 @dataclass(frozen=True)
 class WorkloadGraph:
     """One phase of a workload at one context, as a directed acyclic graph of operators."""
 
     networkx: "nx.DiGraph[str]"
-    """Nodes are operator names with the operator's fields, `flops` and `parameters` as
-    attributes; edges carry `shape`, `format`, `bytes`. Frozen: edit a `copy()`, read it back with
-    `from_networkx`."""
+    """Nodes are operator names with the operator's fields as attributes, and what follows from them:
+    `flops` and `parameters`, how tokens meet experts (`expert_routing`), and of weights that are
+    stored in another format than they are multiplied in, `dequantize`; edges carry
+    `shape`, `format`, `bytes`. Frozen: edit a `copy()`, read it back with `from_networkx`."""
     operators: tuple[Operator, ...]
     """Every operator, in an order in which each comes after its inputs."""
 
@@ -241,6 +309,7 @@ class WorkloadGraph:
         return sum(
             operator.repeat
             * max(1, operator.experts)
+            * operator.batch
             * operator.k
             * operator.n
             * number_format(operator.b_format).bytes
@@ -249,12 +318,29 @@ class WorkloadGraph:
         )
 
     @property
+    def compulsory_bytes(self) -> float:
+        """Bytes that one step of one sequence must read: GEMM weights, keys and values.
+
+        Of routed experts those count that uniform routing visits (definitions.md, MoE). Prefill
+        reads no keys and values from the cache but writes them, which costs as much.
+        """
+        weights = sum(
+            operator.repeat
+            * (expert_routing(operator)["experts_expected"] if operator.experts else operator.batch)
+            * operator.k
+            * operator.n
+            * number_format(operator.b_format).bytes
+            for operator in self.operators
+            if isinstance(operator, Gemm)
+        )
+        return weights + self.kv_bytes
+
+    @property
     def kv_bytes(self) -> float:
         """Bytes of keys and values that one step reads per sequence."""
         return sum(
             operator.repeat
-            * operator.kv_heads
-            * (operator.head_dim + operator.value_dim)
+            * cached_values(operator)
             * attention_keys(operator)
             * number_format(operator.kv_format).bytes
             for operator in self.operators
@@ -270,6 +356,11 @@ def _attributes(operator: Operator) -> dict[str, Any]:
     }
     values["flops"] = operator_flops(operator)
     values["parameters"] = operator_parameters(operator)
+    if isinstance(operator, Gemm):
+        values |= expert_routing(operator)
+        if number_format(operator.b_format).native_only_as_weights:
+            # Part of the GEMM's own work: weights pass the converter on their way to the engine.
+            values["dequantize"] = f"{operator.b_format} to {operator.a_format}"
     return values
 
 

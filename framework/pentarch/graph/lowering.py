@@ -17,6 +17,7 @@ from pentarch.errors import FieldError, UnknownNameError
 from pentarch.graph.build import build_graph
 from pentarch.graph.flops import KV_BLOCK_TOKENS, prefill_flops, query_flops
 from pentarch.graph.graph import WorkloadGraph
+from pentarch.graph.lengths import Lengths, check_generates, lengths_of
 from pentarch.graph.operators import Attention, Collective, Gather, Gemm, Operator, Phase, Split
 from pentarch.graph.shares import DeviceShare, attention_row, gemm_row, vector_row
 from pentarch.graph.table import (
@@ -145,14 +146,12 @@ def lower(
             cuts one in a way that its kind does not have.
         UnknownNameError: The plan names an operator that the graph does not have.
     """
+    lengths = lengths_of(workload, query)
     prefill = build_graph(workload, phase=Phase.PREFILL, query=query, precisions=precisions)
-    nodes = context_nodes(
-        first=query.prompt_tokens + 1,
-        last=query.prompt_tokens + query.decode_steps,
-        kinks=workload.windows,
-    )
+    nodes = context_nodes(first=lengths.first, last=lengths.last, kinks=workload.windows)
     graphs = {Phase.PREFILL: prefill}
-    if nodes:
+    if query.decode_steps:
+        check_generates(workload)
         graphs[Phase.DECODE] = build_graph(
             workload, phase=Phase.DECODE, query=query, precisions=precisions
         )
@@ -160,9 +159,9 @@ def lower(
     rows = _Rows()
     stores = []
     for index, stage in enumerate(plan.stages):
-        _add_stage(rows, stage, index=index, graphs=graphs, nodes=nodes)
-        _add_collectives(rows, stage, index=index, query=query)
-        stores.append(_stored(stage, prefill, query=query, precisions=precisions))
+        _add_stage(rows, stage, index=index, graphs=graphs, steps=_Steps(lengths, nodes))
+        _add_collectives(rows, stage, index=index, graphs=graphs, steps=lengths.steps)
+        stores.append(_stored(stage, prefill, lengths=lengths, precisions=precisions))
     return OperatorTable(
         workload=workload.name,
         gemm=_table(
@@ -232,59 +231,151 @@ def _check_plan(plan: PlanLike, graph: WorkloadGraph) -> None:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Decode steps, and where attention over all of them is evaluated."""
+
+    lengths: Lengths
+    nodes: tuple[tuple[int, float], ...]
+
+    def of(self, attention: Attention) -> tuple[tuple[int, float], ...]:
+        """Return contexts and weights of one operator.
+
+        Attention over an encoder sees the same keys in every step. Inside chunks the context falls
+        back to one key at each border, but every whole chunk costs the same.
+        """
+        first, last = self.lengths.first, self.lengths.last
+        if attention.cross:
+            return ((attention.context, float(self.lengths.steps)),)
+        if attention.chunk is not None:
+            return _chunk_nodes(first=first, last=last, chunk=attention.chunk)
+        return self.nodes
+
+
+def _chunk_nodes(*, first: int, last: int, chunk: int) -> tuple[tuple[int, float], ...]:
+    """Return contexts and weights of decode steps whose context starts anew in every chunk."""
+    weights: dict[int, float] = {}
+    start, end = (first - 1) // chunk, (last - 1) // chunk
+    parts = [(first, min(last, (start + 1) * chunk), 1.0)]
+    if end > start + 1:  # whole chunks, all alike: one stands for them
+        parts.append(((start + 1) * chunk + 1, (start + 2) * chunk, float(end - start - 1)))
+    if end > start:
+        parts.append((end * chunk + 1, last, 1.0))
+    for left, right, times in parts:
+        for node, weight in context_nodes(first=left, last=right):
+            weights[node] = weights.get(node, 0.0) + weight * times
+    return tuple(sorted(weights.items()))
+
+
 def _add_stage(
     rows: _Rows,
     stage: StageLike,
     *,
     index: int,
     graphs: dict[Phase, WorkloadGraph],
-    nodes: tuple[tuple[int, float], ...],
+    steps: _Steps,
 ) -> None:
-    steps = sum(weight for _, weight in nodes)
     by_phase = {
         phase: {operator.name: operator for operator in graph.operators}
         for phase, graph in graphs.items()
     }
+    riders = _riders(by_phase)
     for placement in stage.placements:
-        times = float(stage.copies * placement.repeat)
+        share = DeviceShare(cut=placement.cut, ways=placement.ways)
         for phase, operators in by_phase.items():
-            operator = operators[placement.operator]
-            share = DeviceShare(cut=placement.cut, ways=placement.ways)
-            common = {
-                "names": operator.name,
-                "phases": phase,
-                "stage": index,
-                "executions": times if phase is Phase.PREFILL else times * steps,
-            }
-            if isinstance(operator, Gemm):
-                values = gemm_row(operator, share)
-                values["layers"] = placement.repeat
-                values["streams_weights"] = phase is Phase.PREFILL and not operator.tied
-                rows.add(operator, common | values)
-            elif isinstance(operator, Attention) and phase is Phase.DECODE:
-                for context, weight in nodes:
-                    values = attention_row(operator, share, context=context)
-                    rows.add(operator, common | values | {"executions": times * weight})
-            elif isinstance(operator, Attention):
-                values = attention_row(operator, share, context=operator.context)
-                rows.add(operator, common | values)
-            elif not isinstance(operator, Collective):
-                rows.add(operator, common | vector_row(operator, share))
+            names = [placement.operator] if placement.operator in operators else []
+            names += riders.get(placement.operator, ()) if phase is Phase.DECODE else ()
+            for name in names:
+                operator = operators[name]
+                cut = placement.cut if name == placement.operator else operator.split
+                own = share if cut is share.cut else DeviceShare(cut=cut, ways=placement.ways)
+                _add_operator(
+                    rows, operator, own, _Run(phase, index, stage.copies, placement.repeat), steps
+                )
 
 
-def _add_collectives(rows: _Rows, stage: StageLike, *, index: int, query: Query) -> None:
-    """Append rows for communication: `values` of a plan's collectives are those of one token."""
-    phases = [(Phase.PREFILL, query.prefill_tokens, 1)]
-    if query.decode_steps:
-        phases.append((Phase.DECODE, 1, query.decode_steps))
+def _riders(
+    by_phase: dict[Phase, dict[str, Operator]],
+) -> dict[str, list[str]]:
+    """Return operators that only decode has, by the one in front of them that a plan places.
+
+    They convert between the formats of the absorbed form of latent attention, and run where what
+    they convert is made.
+    """
+    found: dict[str, list[str]] = {}
+    placed = by_phase[Phase.PREFILL]
+    before = ""
+    for name in by_phase.get(Phase.DECODE, {}):
+        if name in placed:
+            before = name
+        else:
+            found.setdefault(before, []).append(name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Where and how often a row runs."""
+
+    phase: Phase
+    stage: int
+    copies: int
+    repeat: int
+
+
+def _add_operator(
+    rows: _Rows, operator: Operator, share: DeviceShare, run: _Run, steps: _Steps
+) -> None:
+    """Append the row of one operator and phase, or those of its contexts."""
+    times = float(run.copies * run.repeat)
+    is_prefill = run.phase is Phase.PREFILL
+    common = {
+        "names": operator.name,
+        "phases": run.phase,
+        "stage": run.stage,
+        "executions": times if is_prefill else times * steps.lengths.steps,
+    }
+    if isinstance(operator, Gemm):
+        values = gemm_row(operator, share)
+        values["layers"] = run.repeat
+        values["streams_weights"] = is_prefill and not operator.tied
+        rows.add(operator, common | values)
+    elif isinstance(operator, Attention) and not is_prefill:
+        for context, weight in steps.of(operator):
+            values = attention_row(operator, share, context=context)
+            rows.add(operator, common | values | {"executions": times * weight})
+    elif isinstance(operator, Attention):
+        values = attention_row(operator, share, context=operator.context)
+        rows.add(operator, common | values)
+    elif not isinstance(operator, Collective):
+        rows.add(operator, common | vector_row(operator, share))
+
+
+def _add_collectives(
+    rows: _Rows, stage: StageLike, *, index: int, graphs: dict[Phase, WorkloadGraph], steps: int
+) -> None:
+    """Append rows for communication: `values` of a plan's collectives are those of one token.
+
+    A collective is named for the operator in front of it, which says how many tokens there are.
+    """
+    tokens_of = {
+        phase: {op.name: op.rows for op in graph.operators if isinstance(op, Gemm)}
+        for phase, graph in graphs.items()
+    }
     for collective in (*stage.collectives, *stage.sends):
         one_token = collective.values * number_format(collective.format).bytes
-        for phase, tokens, steps in phases:
+        source = collective.name.rpartition(".")[0]
+        for phase, rows_of in tokens_of.items():
+            if phase is Phase.DECODE and source in tokens_of[Phase.PREFILL].keys() - rows_of.keys():
+                continue  # an encoder's: it runs in prefill only
+            tokens = rows_of.get(source, graphs[phase].tokens)
             values = {
                 "names": collective.name,
                 "phases": phase,
                 "stage": index,
-                "executions": stage.copies * collective.repeat * steps,
+                "executions": stage.copies
+                * collective.repeat
+                * (1 if phase is Phase.PREFILL else steps),
                 "functions": collective.function,
                 "bytes": one_token * (tokens if collective.per_token else 1),
                 "degree": collective.degree,
@@ -301,7 +392,7 @@ class _Store:
 
 
 def _stored(
-    stage: StageLike, prefill: WorkloadGraph, *, query: Query, precisions: Precisions
+    stage: StageLike, prefill: WorkloadGraph, *, lengths: Lengths, precisions: Precisions
 ) -> _Store:
     """Return what one device of one copy of `stage` must hold."""
     operators = {operator.name: operator for operator in prefill.operators}
@@ -315,9 +406,13 @@ def _stored(
         live = max(live, share.live_bytes(operator))
         if isinstance(operator, Attention):
             one = placement.repeat * share.kv_bytes_per_token(operator)
-            kept = query.last_context if operator.window is None else operator.window
+            if operator.cross:
+                kv_query += one * (operator.context + KV_BLOCK_TOKENS / 2)
+                continue
+            limit = operator.chunk if operator.window is None else operator.window
+            kept = lengths.held if limit is None else min(lengths.held, limit)
             kv_token += one
-            kv_query += one * (min(query.last_context, kept) + KV_BLOCK_TOKENS / 2)
+            kv_query += one * (kept + KV_BLOCK_TOKENS / 2)
         elif isinstance(operator, Gemm) and operator.name == "lm_head":
             tied_head = share.weights(operator)
         elif isinstance(operator, Gather) and operator.tied:
@@ -336,7 +431,7 @@ def _store_columns(stores: Sequence[_Store]) -> dict[str, Any]:
 
 _TEXT = frozenset({"names", "phases", "a_formats", "b_formats", "out_formats", "query_formats",
                    "kv_formats", "functions", "kinds"})  # fmt: skip
-_FLAGS = frozenset({"streams_weights", "causal", "fusable"})
+_FLAGS = frozenset({"streams_weights", "causal", "fusable", "values_in_keys"})
 
 T = TypeVar("T", bound=RowCommon)
 
@@ -347,6 +442,8 @@ def _table(table: type[T], rows: Sequence[dict[str, Any]], **scalars: str) -> T:
     for entry in fields(table):
         if entry.name in scalars:
             continue
+        if entry.default is None and not all(entry.name in row for row in rows):
+            continue  # a column that may be unknown, and is
         values = [row[entry.name] for row in rows]
         if entry.name in _TEXT:
             columns[entry.name] = tuple(values)

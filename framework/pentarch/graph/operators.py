@@ -70,12 +70,20 @@ class Gemm(_Operator):
     """Discriminator."""
     rows: PositiveInt
     """Rows of A per sequence: tokens processed."""
+    useful_rows: PositiveInt | None = None
+    """Rows that useful FLOPs count, where work on others repeats what was done before; `None` means
+    all."""
+    batch: PositiveInt = 1
+    """Equal GEMMs with inputs and weights of their own, one for each head; the others' counts are
+    those of one."""
     k: PositiveInt
     """Inner dimension."""
     n: PositiveInt
     """Output features."""
     bias: bool = False
     """Whether n bias values are added."""
+    unbiased: NonNegativeInt = 0
+    """Features that get no bias value although the others do."""
     experts: NonNegativeInt = 0
     """Experts to choose from; 0 for a dense weight. The weight is k x n for each expert."""
     experts_per_token: NonNegativeInt = 0
@@ -113,6 +121,25 @@ class Attention(_Operator):
     """Whether query i sees only the keys up to its own."""
     window: PositiveInt | None = None
     """Keys that a query sees at most, its own included; `None` means all."""
+    chunk: PositiveInt | None = None
+    """Tokens of the chunks that the sequence falls into: a query sees no key of an earlier one;
+    `None` means one chunk."""
+    values_in_keys: bool = False
+    """Whether the first `value_dim` features of a key are the value: one read serves both."""
+    cross: bool = False
+    """Whether the keys are an encoder's: their number does not grow with the tokens made."""
+    cached_values: NonNegativeInt | None = None
+    """Values that one key leaves in the KV cache; `None` means key and value of each key-value head,
+    0 that nothing is kept."""
+    useful_width: PositiveInt | None = None
+    """MACs of a query-key pair and head that useful FLOPs count, where the form that runs takes more
+    of them; `None` means `head_dim + value_dim`."""
+    sinks: bool = False
+    """Whether each head has a learned score without a value, which is a parameter."""
+    score_bias: Literal["none", "alibi", "relative"] = "none"
+    """What is added to the scores by distance."""
+    score_cap: bool = False
+    """Whether a tanh bounds the scores."""
     query_format: FormatName
     """Queries, probabilities and outputs."""
     kv_format: FormatName
@@ -142,6 +169,8 @@ class Vector(_Operator):
     """Values quantized or converted per sequence."""
     weights: NonNegativeInt = 0
     """Parameters read (norm gains and biases)."""
+    lines: NonNegativeInt = 0
+    """Rows of values per sequence that are reduced each by itself; 0 if nothing is reduced."""
     format: FormatName
     """Format of the values read."""
     out_format: FormatName
@@ -158,7 +187,8 @@ class Gather(_Operator):
     kind: Literal[OperatorKind.GATHER] = OperatorKind.GATHER
     """Discriminator."""
     function: str
-    """`"embedding"`, `"position_embedding"`, `"kv_append"` or `"expert_dispatch"`."""
+    """`"embedding"`, `"position_embedding"`, `"segment_embedding"`, `"relative_positions"`,
+    `"learned_tokens"`, `"kv_append"` or `"expert_dispatch"`."""
     values_in: NonNegativeFloat = 0.0
     """Values read per sequence."""
     values_out: NonNegativeFloat = 0.0

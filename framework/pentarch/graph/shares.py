@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pentarch.errors import FieldError
-from pentarch.graph.graph import visible_keys
+from pentarch.graph.graph import keys_read, visible_keys
 from pentarch.graph.operators import (
     Attention,
     Gather,
@@ -59,7 +59,12 @@ class DeviceShare:
         return self.part(gemm.k, Split.ROWS)
 
     def columns(self, gemm: Gemm) -> int:
-        """Return the output features on the device; key-value heads are never cut into parts."""
+        """Return the output features on the device; key-value heads are never cut into parts.
+
+        A batch of GEMMs is cut into whole ones.
+        """
+        if gemm.batch > 1:
+            return gemm.n
         if not gemm.kv_heads:
             return self.part(gemm.n, Split.COLUMNS, Split.HEADS)
         cached = round(gemm.n * gemm.kv_share)
@@ -68,11 +73,15 @@ class DeviceShare:
         return query + heads * (cached // gemm.kv_heads)
 
     def experts(self, gemm: Gemm) -> int:
-        """Return the experts on the device."""
+        """Return the weights of one kind on the device: experts, or those of a batch."""
+        if gemm.batch > 1:
+            return self.part(gemm.batch, Split.COLUMNS, Split.HEADS)
         return self.part(gemm.experts, Split.EXPERTS)
 
     def visits(self, gemm: Gemm) -> float:
         """Return the experts on the device that a row visits on average, if routing is uniform."""
+        if gemm.batch > 1:
+            return float(self.experts(gemm))
         if not gemm.experts:
             return 0.0
         return gemm.experts_per_token * self.experts(gemm) / gemm.experts
@@ -99,25 +108,35 @@ class DeviceShare:
             other_bytes: Bytes of a bias, a norm gain or an embedding value.
         """
         if isinstance(operator, Gemm):
-            biases = max(1, self.experts(operator)) * self.columns(operator) if operator.bias else 0
+            biases = 0
+            if operator.bias:
+                biased = 1.0 - operator.unbiased / operator.n
+                biases = round(max(1, self.experts(operator)) * self.columns(operator) * biased)
             kernel = 0 if operator.tied else self.weights(operator)
             return kernel * number_format(operator.b_format).bytes + biases * other_bytes
         if isinstance(operator, Vector):
             return operator.weights * other_bytes
+        if isinstance(operator, Attention):
+            return self.part(operator.heads, Split.HEADS) * other_bytes if operator.sinks else 0.0
         if isinstance(operator, Gather) and not operator.tied:
             return operator.table * self.values(operator) * other_bytes
         return 0.0
 
     def kv_bytes_per_token(self, attention: Attention) -> float:
-        """Return the bytes that one token of one layer adds to the device's KV cache."""
-        heads = self.part(attention.kv_heads, Split.HEADS)
-        widths = attention.head_dim + attention.value_dim
-        return heads * widths * number_format(attention.kv_format).bytes
+        """Return the bytes that one key of one layer leaves in the device's KV cache.
+
+        A latent vector has no heads that could be shared out: every device holds all of it.
+        """
+        values = attention.cached_values
+        if values is None:
+            widths = attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
+            values = self.part(attention.kv_heads, Split.HEADS) * widths
+        return values * number_format(attention.kv_format).bytes
 
     def live_bytes(self, operator: Operator) -> float:
         """Return the activation bytes per sequence that the operator reads and writes."""
         if isinstance(operator, Gemm):
-            rows = operator.rows * (self.visits(operator) if operator.experts else 1.0)
+            rows = operator.rows * (self.visits(operator) or 1.0)
             read = self.inner(operator) * number_format(operator.a_format).bytes
             return rows * (read + self.columns(operator) * number_format(operator.out_format).bytes)
         if isinstance(operator, Attention):
@@ -139,7 +158,7 @@ def gemm_row(gemm: Gemm, share: DeviceShare) -> dict[str, Any]:
         "n": share.columns(gemm),
         "experts": share.experts(gemm),
         "experts_per_token": share.visits(gemm),
-        "experts_total": gemm.experts,
+        "experts_total": gemm.batch if gemm.batch > 1 else gemm.experts,
         "a_formats": gemm.a_format,
         "b_formats": gemm.b_format,
         "out_formats": gemm.out_format,
@@ -149,12 +168,12 @@ def gemm_row(gemm: Gemm, share: DeviceShare) -> dict[str, Any]:
 def attention_row(attention: Attention, share: DeviceShare, *, context: int) -> dict[str, Any]:
     """Return the columns of an attention row whose last query sees `context` keys."""
     share.check(attention)
-    tokens, window = attention.query_tokens, attention.window
+    tokens, window, chunk = attention.query_tokens, attention.window, attention.chunk
     if attention.causal:
-        pairs = visible_keys(first=context - tokens + 1, last=context, window=window)
+        pairs = visible_keys(first=context - tokens + 1, last=context, window=window, chunk=chunk)
     else:
         pairs = tokens * (context if window is None else min(context, window))
-    keys = context if window is None else min(context, tokens + window - 1)
+    keys = keys_read(tokens=tokens, context=context, window=window, chunk=chunk)
     return {
         "heads": share.part(attention.heads, Split.HEADS),
         "kv_heads": share.part(attention.kv_heads, Split.HEADS),
@@ -165,6 +184,7 @@ def attention_row(attention: Attention, share: DeviceShare, *, context: int) -> 
         "pairs": pairs,
         "dense_pairs": tokens * context,
         "causal": attention.causal,
+        "values_in_keys": attention.values_in_keys,
         "query_formats": attention.query_format,
         "kv_formats": attention.kv_format,
         "out_formats": attention.out_format,
@@ -187,8 +207,12 @@ def vector_row(operator: Vector | Gather, share: DeviceShare) -> dict[str, Any]:
         "fusable": operator.fusable,
         "functions": operator.function,
         "kinds": operator.kind,
+        "lines": 0.0,
     }
     if isinstance(operator, Vector):
+        # A cut through the features leaves a piece of every line to each device; norms of queries
+        # and keys have lines of their own for each head.
+        row["lines"] = operator.lines * (part if operator.kv_heads and operator.weights else 1.0)
         row["weight_bytes"] = operator.weights * number_format(operator.format).bytes
         for work in ("elementwise", "reduce", "transcendental", "convert"):
             row[work] = getattr(operator, work) * part

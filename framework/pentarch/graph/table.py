@@ -100,6 +100,9 @@ class AttentionTable(RowCommon):
     """Number format of the outputs."""
     accumulator_format: str = "fp32"
     """Format of output accumulators, scores and softmax statistics on chip."""
+    values_in_keys: Flags | None = None
+    """Whether the first `value_dim` features of a key are its value (latent attention, absorbed):
+    read and stored once; `None` means none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,9 @@ class VectorTable(RowCommon):
     """What each row computes."""
     kinds: tuple[OperatorKind, ...]
     """VECTOR or GATHER."""
+    lines: Floats | None = None
+    """Rows of values (tokens) per sequence that are reduced each by itself, 0 where unknown; `None`
+    means unknown for all."""
 
 
 @dataclass(frozen=True, slots=True)

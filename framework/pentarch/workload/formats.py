@@ -1,5 +1,6 @@
 """Number formats: width in bits, scales included, and the arithmetic they run in."""
 
+import re
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
@@ -88,6 +89,19 @@ _ALIASES = MappingProxyType({"fp8_e4m3": "fp8", "e4m3": "fp8", "e5m2": "fp8_e5m2
                              "bfloat16": "bf16", "float32": "fp32", "half": "fp16"})  # fmt: skip
 
 
+@cache
+def _grouped(name: str) -> NumberFormat | None:
+    """Return integers with one fp16 scale per group of values, `None` for another name.
+
+    `int4_g32` has one scale for 32 values of 4 bits.
+    """
+    found = re.fullmatch(r"int([48])_g([1-9][0-9]{0,5})", name)
+    if found is None:
+        return None
+    bits, values = int(found[1]), int(found[2])
+    return _integer(name, bits, scale=16 / values, compute=f"int{bits}", storage=True)
+
+
 def number_format(name: str) -> NumberFormat:
     """Return the format called `name`, aliases included.
 
@@ -95,12 +109,12 @@ def number_format(name: str) -> NumberFormat:
         UnknownNameError: There is none.
     """
     canonical = _ALIASES.get(name.lower(), name.lower())
-    found = formats().get(canonical)
+    found = formats().get(canonical) or _grouped(canonical)
     if found is None:
         raise UnknownNameError(
             kind="number format",
             name=name,
             known=formats(),
-            hint="Aliases such as e4m3 are accepted too.",
+            hint="Aliases such as e4m3, and groups such as int4_g32, are accepted too.",
         )
     return found

@@ -37,14 +37,18 @@ class WorkloadEntry(Model):
     """What the file holds."""
     about: str = Field(min_length=1)
     """One sentence for listings."""
-    family: str
-    """Workload family that reads `config`."""
+    family: str | None = None
+    """Workload family that reads `config`; `None` means the one that knows its `model_type`."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the model, such as its repository's; a name of the catalog goes first."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its figures should know, beside what the family says."""
     source: str | None = None
     """Where the dimensions were published."""
     assumption: str | None = None
     """Why these dimensions, if nobody has published them."""
     config: dict[str, Any]
-    """Dimensions, in the family's own words."""
+    """Dimensions: the keys of the model's `config.json`, or the family's own words."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,8 +73,11 @@ def import_entry(
         UnknownNameError: No family has the entry's name for it.
     """
     checked = load(WorkloadEntry, entry, where=where)
-    family = families.get(checked.family)
-    if family is None:
+    if checked.family is None:
+        family = _family_of(checked.config, families, where=where, path="config.model_type")
+    elif checked.family in families:
+        family = families[checked.family]
+    else:
         raise UnknownNameError(
             kind="workload family",
             name=checked.family,
@@ -87,7 +94,10 @@ def import_entry(
             expected=error.expected,
         ) from None
     return workload.replace(
-        about=checked.about, source=checked.source, assumption=checked.assumption
+        about=checked.about,
+        source=checked.source,
+        assumption=checked.assumption,
+        notes=(*workload.notes, *checked.notes),
     )
 
 
@@ -105,26 +115,35 @@ def import_config(path: Path | str, families: Mapping[str, ConfigReader]) -> Wor
     """
     path = Path(path)
     config = _read_json_object(path)
-    model_type = config.get("model_type")
+    family = _family_of(config, families, where=str(path), path="model_type")
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    workload = family.import_workload(config, name=name or path.stem, where=str(path))
+    return workload if workload.source is not None else workload.replace(source=str(path))
+
+
+def _family_of(
+    config: Mapping[str, Any], families: Mapping[str, ConfigReader], *, where: str, path: str
+) -> ConfigReader:
+    """Return the family that reads the `model_type` of a configuration, found at `path`."""
     by_type = {kind: family for family in families.values() for kind in family.model_types}
+    model_type = config.get("model_type")
     if not isinstance(model_type, str):
+        problem = f"found {repr(model_type)[:80]}" if "model_type" in config else "is missing"
         raise FieldError(
-            where=str(path),
-            path="model_type",
-            problem="is missing" if model_type is None else f"found {model_type!r}",
+            where=where,
+            path=path,
+            problem=problem,
             expected=f"the kind of model, one of {', '.join(sorted(by_type))}",
         )
     family = by_type.get(model_type)
     if family is None:
         raise UnknownNameError(
             kind="model type",
-            name=model_type,
+            name=model_type[:80],
             known=by_type,
-            hint=f"It is the `model_type` of {path}. {_HOW_TO_ADD}",
+            hint=f"It is the `{path}` of {where}. {_HOW_TO_ADD}",
         )
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    workload = family.import_workload(config, name=name or path.stem, where=str(path))
-    return workload if workload.source is not None else workload.replace(source=str(path))
+    return family
 
 
 _HOW_TO_ADD = (

@@ -69,8 +69,10 @@ class Precisions(Model):
     """Residual stream, norms, router, logits, embeddings: what quantization leaves at 16 bits."""
     lm_head: FormatName | None = None
     """Weights of the LM head; `None` means as `weights`."""
+    experts: FormatName | None = None
+    """Weights of routed experts; `None` means as `weights`."""
 
     def of(self, role: str) -> NumberFormat:
-        """Return the number format of a role, `lm_head` resolved."""
+        """Return the number format of a role, those that stand for `weights` resolved."""
         name = getattr(self, role)
         return number_format(self.weights if name is None else name)

@@ -80,7 +80,7 @@ def test_static_power_is_its_share_of_the_limit_and_the_memory_comes_on_top(
     h100: GpuDevice,
 ) -> None:
     found = machine_of(h100)
-    assert found.power.static_w.item() == pytest.approx(0.3 * 700)
+    assert found.power.static_w.item() == pytest.approx(0.36 * 700)
     assert found.levels[0].static_w.item() == pytest.approx(5 * 3.0)
     assert found.power.cap_w.item() == 700
 

@@ -13,7 +13,7 @@ from pentarch.contracts.report_section import (
     VerdictsBlock,
 )
 from pentarch.report.comparison import as_study
-from pentarch.results import StudyResult, WattsPerPflops
+from pentarch.results import AmountEntry, Bounds, Fusion, Refetch, StudyResult, WattsPerPflops
 from pentarch_report.answer import AnswerSection
 from pentarch_report.breakdowns import BreakdownSection
 from pentarch_report.designs import DesignsSection
@@ -153,7 +153,7 @@ def test_no_plot_is_explained_when_nothing_ran() -> None:
 
 
 def test_energy_breakdown_names_unknown_components_instead_of_drawing_zero() -> None:
-    block = bars(study(), "Energy")
+    block = bars(study(), "Energy of one query by component")
     assert block.parts["DRAM"] == (1.0,)
     assert block.note == "Unknown in nearest (trial 0), and missing from its bar: NIC."
 
@@ -181,6 +181,54 @@ def test_operators_come_slowest_first_with_their_share() -> None:
         ("mlp", "60.0 %", "DRAM", "compute"),
         ("attention", "40.0 %", "exp", "compute"),
     ]
+
+
+def test_decisions_say_how_an_operator_runs_and_what_its_traffic_lacks() -> None:
+    known = operator("mlp", 0.9).replace(
+        headroom=3.0, mapping={"tile": "m 128 k 64 n 256", "split": 4.0},
+        bounds=Bounds(
+            time_s=0.06, level="DRAM", time_gap=0.5, compulsory_bytes=2e6, moved_bytes=3e6,
+            bytes_gap=0.5,
+        ),
+        fusion=Fusion(fused=True, reason="rides on a neighbor"),
+        next_refetch=Refetch(level="SRAM", capacity_bytes=2e6, now_bytes=1e6, saved_bytes=5e5),
+    )  # fmt: skip
+    result = study(evaluation(operators=(known, operator("bare", 0.1))))
+    decisions = table(OperatorsSection(), result, "Decisions")
+
+    assert decisions.rows == (
+        (
+            "mlp", "decode", "tile m 128 k 64 n 256, split 4", "yes", "rides on a neighbor", "3.00 MB",
+            "50.0 %", "SRAM of 2.00 MB, has 1.00 MB; saves 500 kB",
+        ),
+        ("bare", "decode", "unknown", "never", "", "unknown", "none", "none"),
+    )  # fmt: skip
+    times = table(OperatorsSection(), result, "Operators")
+    assert [(row[5], row[8]) for row in times.rows] == [("3", "50.0 %"), ("none", "none")]
+
+
+def test_ledgers_of_energy_and_price_are_bars_of_their_amounts() -> None:
+    def entry(name: str, share: float) -> AmountEntry:
+        return AmountEntry(name=name, share=share, amount=share * 200.0)
+
+    energy = (
+        entry("useful", 0.6),
+        entry("static", 0.396),
+        entry("norms", 0.003),
+        entry("x", 0.001),
+    )
+    cost = (entry("die", 1.1), entry("margin", -0.1))
+    result = study(evaluation(energy_ledger=energy, cost_ledger=cost))
+
+    parts = bars(result, "Where the energy of one query goes").parts
+    assert {name: values[0] for name, values in parts.items()} == pytest.approx(
+        {"useful": 120.0, "static": 79.2, "smaller parts": 0.8}
+    )
+    price = bars(result, "What the price of the system pays for")
+    assert {name: values[0] for name, values in price.parts.items()} == pytest.approx(
+        {"die": 220.0, "margin": 0.0}
+    )
+    assert price.note == "Below zero in nearest (trial 0), and missing from its bar: margin."
 
 
 def test_share_of_operators_counts_a_prefill_for_every_query_in_flight() -> None:

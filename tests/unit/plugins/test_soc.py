@@ -75,19 +75,32 @@ def test_the_price_is_unit_cost_times_channel_plus_design_cost_by_volume() -> No
     die = 16988 / dies / works
     package = max(8.0, die_mm2 * (4 * 0.005 + 0.005))
     expected = {
-        "die": die, "package": package, "memory": 8 * 8 * 5.0, "test": 0.05 * die,
+        "die": 16988 / dies, "yield loss": die - 16988 / dies, "package": package, "memory": 8 * 8 * 5.0, "test": 0.05 * die,
         "assembly loss": (die + package) * (1 / 0.99 - 1),
     }  # fmt: skip
     assert cost.parts_usd is not None
     found = {name: values.item() for name, values in cost.parts_usd.items()}
     assert found == pytest.approx(expected, rel=1e-9)
     assert cost.price_usd.item() == pytest.approx(2.5 * sum(expected.values()) + 1.03e8 / 1e5)
+    assert cost.nre_usd.item() == 1.03e8 / 1e5
+
+
+def test_the_design_cost_follows_node_and_program() -> None:
+    # IBS: 106, 298, 542 and 725 million USD at N16, N7, N5 and N2; N4 as N5, N3E between N5 and N2.
+    share = {"n16": 106 / 542, "n7": 298 / 542, "n5": 1.0, "n4": 1.0, "n3e": (725 / 542) ** 0.5}
+    assert set(share) == set(get_args(Node))
+    for node, ratio in share.items():
+        found = machine_of(soc(node=node)).cost
+        assert found.nre_usd.item() == pytest.approx(1.03e8 * ratio / 1e5), node
+    for program, usd in (("incumbent", 3e8), ("ibs", 5.42e8)):
+        assert machine_of(soc(design_program=program)).cost.nre_usd.item() == usd / 1e5
+    assert machine_of(soc(node="n7", nre_usd=5e7)).cost.nre_usd.item() == 500
 
 
 def test_stacked_memory_is_lost_with_a_package_that_fails() -> None:
     cost = machine_of(soc(memory="hbm3", memory_interfaces=4)).cost
     parts = {name: values.item() for name, values in cost.parts_usd.items()}
-    inside = parts["die"] + parts["package"] + parts["memory"]
+    inside = parts["die"] + parts["yield loss"] + parts["package"] + parts["memory"]
     # one die and four stacks at 0.985 each
     assert parts["assembly loss"] == pytest.approx(inside * (0.985**-5 - 1))
     assert parts["test"] == 500

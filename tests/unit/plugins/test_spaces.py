@@ -14,7 +14,7 @@ SHARED = {"device", "query.concurrency", "precisions.weights", "precisions.activ
 def test_the_space_of_any_device_varies_a_soc_and_takes_the_others_as_they_are(
     tmp_path: Path,
 ) -> None:
-    study = pa.search("edge-any", trials=120, seed=5, strategy="random", log=tmp_path / "a.sqlite")
+    study = pa.search("edge-any", trials=160, seed=5, strategy="random", log=tmp_path / "a.sqlite")
     free = {path for path, entry in resolve_space("edge-any", None).search.items() if entry.when}
     assert {"node", "arrays", "memory"} <= free
     seen = set()
@@ -23,13 +23,13 @@ def test_the_space_of_any_device_varies_a_soc_and_takes_the_others_as_they_are(
         seen.add(device)
         own = free if device == "edge_soc" else set[str]()
         assert set(trial.parameters) == SHARED | own
-    assert len(seen) == 10
+    assert len(seen) > 15
     assert any(trial.feasible for trial in study.trials)
     assert study.nearest is not None
     assert study.nearest.evaluation.system == study.nearest.trial.parameters["device"]
 
 
-def test_the_space_of_any_device_names_every_gpu_with_a_known_power() -> None:
+def test_the_space_of_any_device_names_every_gpu_with_a_known_price() -> None:
     library = default_library()
     choice = resolve_space("edge-any", None).search["device"]
     named = {str(name) for name in choice.choice}  # type: ignore[union-attr]  # a choice, as written
@@ -38,7 +38,8 @@ def test_the_space_of_any_device_names_every_gpu_with_a_known_power() -> None:
         for entry in library.names("device")
         if entry.plugin in ("gpu", "soc")
     }
-    powered = {name for name, device in gpus.items()
-               if getattr(device, "power_cap_w", None) is not None}  # fmt: skip
-    assert powered <= named
+    priced = {
+        name for name, device in gpus.items() if getattr(device, "price_usd", None) is not None
+    }
+    assert priced <= named
     assert named <= set(gpus)

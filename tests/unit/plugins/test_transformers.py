@@ -63,10 +63,6 @@ COUNTS = {
 }
 
 
-def test_catalog_holds_the_workloads_that_have_a_known_count() -> None:
-    assert set(ENTRIES) == set(COUNTS) | set(PUBLISHED)
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_agree_with_the_published_count(name: str) -> None:
     billions, digits = PUBLISHED[name]
@@ -181,7 +177,7 @@ def test_gpt2_config_without_dimensions_is_gpt2_small(tmp_path: Path) -> None:
         ({"tie_word_embeddings": 1}, "tie_word_embeddings: found 1. Expected a valid boolean"),
         ({"num_key_value_heads": 5}, "num_key_value_heads: 5 key-value heads do not divide 32"),
         ({"num_attention_heads": 3}, "num_attention_heads: 3 heads do not divide .* 4096"),
-        ({"hidden_act": "tanh"}, "hidden_act: found 'tanh'. Expected 'silu', "),
+        ({"hidden_act": "prelu"}, "hidden_act: found 'prelu'. Expected 'silu', "),
     ],
 )
 def test_wrong_llama_values_name_file_field_and_remedy(
@@ -214,6 +210,9 @@ def test_wrong_gpt_values_name_file_field_and_remedy(config: dict[str, Any], sai
 
 
 def test_plugin_hands_over_its_families_and_catalog() -> None:
-    assert list(plugin.register_workload_families()) == [LlamaFamily, GptFamily]
+    families = list(plugin.register_workload_families())
+    assert families[:2] == [LlamaFamily, GptFamily]
+    types = [kind for family in families for kind in family.model_types]
+    assert len(types) == len(set(types)) >= 60  # no two read the same configuration
     (catalog,) = plugin.register_catalogs()
     assert (catalog.kind, catalog.package) == ("workload", "pentarch_transformers.workloads")

@@ -14,6 +14,8 @@ from pentarch.workload.formats import Arithmetic, formats, number_format
         ("nvfp4", 4.5),  # one 8-bit scale per 16 values
         ("int4_g128", 4.125),  # one 16-bit scale per 128 values
         ("int4_g64", 4.25),
+        ("int4_g32", 4.5),
+        ("int8_g128", 8.125),
         ("q4_0", 4.5),  # one 16-bit scale per 32 values
         ("q4_k_m", 4.85),
     ],
@@ -44,3 +46,6 @@ def test_aliases_and_case_are_accepted(alias: str, name: str) -> None:
 def test_unknown_format_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'mxfp4'"):
         number_format("mxfp44")
+    for wrong in ("int4_g0", "int4_g", "int3_g32", "int4_g-1"):
+        with pytest.raises(UnknownNameError, match="groups such as int4_g32"):
+            number_format(wrong)
