@@ -13,22 +13,23 @@ from functools import cache, cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from pentarch.aliases import fold, names_by_alias
 from pentarch.contracts.catalog import CatalogKind
 from pentarch.documents import Document, read_document
-from pentarch.errors import DuplicateNameError, FieldError, InputError, UnknownNameError
+from pentarch.errors import DuplicateNameError, FieldError, UnknownNameError
+from pentarch.hardware.reading import read_model as read_model
 from pentarch.registry import ProvidedCatalog, Registry, load_registry
 
 if TYPE_CHECKING:
     from pentarch.contracts.backend import AnyBackend
+    from pentarch.hardware.calibration import CalibrationStore
     from pentarch.hardware.device import Device
+    from pentarch.hardware.priors import Prior
     from pentarch.hardware.runtime import Runtime
     from pentarch.hardware.system import System
-    from pentarch.model import Model
     from pentarch.workload.workload import Workload
-
-M = TypeVar("M", bound="Model")
 
 KINDS: tuple[CatalogKind, ...] = get_args(CatalogKind)
 """What a catalog can hold."""
@@ -81,10 +82,13 @@ class Library:
 
     Args:
         registry: The plug-ins.
+        leave_out: Devices and families whose own measurements no device may rest on
+            (`hardware.calibration`).
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, leave_out: frozenset[str] = frozenset()) -> None:
         self.registry = registry
+        self.leave_out = frozenset(name.casefold() for name in leave_out)
         self._backend_names: dict[str, str] = {}
         self._devices: dict[str, Device] = {}
 
@@ -115,7 +119,8 @@ class Library:
         """Return a workload.
 
         Args:
-            name: A name of the catalog, or the path of a `config.json` or of a YAML file.
+            name: A name or alias of the catalog in any case, or the path of a `config.json` or of a
+                YAML file; a path that exists goes first.
 
         Raises:
             UnknownNameError: Nothing is called so, or no family reads the configuration.
@@ -124,6 +129,8 @@ class Library:
         from pentarch.workload.importing import import_config, import_entry
 
         text = os.fspath(name)
+        if not (is_path(text) and _exists(Path(text))):
+            text = self.workload_name(text) or text
         path = Path(text)
         families = self.registry.families
         try:
@@ -152,26 +159,132 @@ class Library:
             text = self._canonical_device(text)
             if text in self._devices:
                 return self._devices[text]
-        document, stem = self._document("device", text)
-        values = dict(document.values)
+        from pentarch.hardware.calibration import with_figures
+
+        document, lineage, values = self._lineage(text)
         with document.located():
-            backend = self.registry.find(
-                self.registry.backends,
-                kind="backend",
-                name=_take(values, "backend", document, "the name of a back-end"),
+            backend, plain = self._plain(text, document, lineage, values)
+            family = None if backend.family_field is None else values.get(backend.family_field)
+            figures = self.calibrations.figures(
+                backend.name, lineage=lineage, family=family, priors=backend.priors(plain)
             )
-            values["name"] = text if is_path(text) else stem
+            values = with_figures(values, figures, allowed=backend.calibrated)
             device: Device = read_model(backend.device_model, values, where=document.where)
         self._backend_names[device.name] = backend.name
         if not is_path(text):
             self._devices[text] = device
         return device
 
+    def priors(self, name: str | os.PathLike[str]) -> "Mapping[str, Prior]":
+        """Return what the back-end expects of a device's figures that a fit may set.
+
+        Figures that the device's file states on better grounds than an assumption are not among them.
+
+        Raises:
+            UnknownNameError: No device is called so.
+            FieldError: A field of its file is wrong.
+        """
+        from pentarch.hardware.calibration import is_stated
+
+        text = os.fspath(name)
+        if not is_path(text):
+            text = self._canonical_device(text)
+        document, lineage, values = self._lineage(text)
+        with document.located():
+            backend, plain = self._plain(text, document, lineage, values)
+        return {
+            parameter: prior
+            for parameter, prior in backend.priors(plain).items()
+            if not is_stated(values, parameter)
+        }
+
+    def _plain(
+        self, text: str, document: Document, lineage: tuple[str, ...], values: dict[str, Any]
+    ) -> "tuple[AnyBackend, Device]":
+        """Return the back-end and the device as its file states it; completes `values`."""
+        backend: AnyBackend = self.registry.find(
+            self.registry.backends, kind="backend",
+            name=_take(values, "backend", document, "the name of a back-end"),
+        )  # fmt: skip
+        values["name"] = text if is_path(text) else lineage[0]
+        return backend, read_model(backend.device_model, values, where=document.where)
+
+    def leaving_out(self, name: str) -> "Library":
+        """Return a library whose devices do not rest on the measurements of a device or family.
+
+        Raises:
+            UnknownNameError: Neither a device nor a family is called so.
+        """
+        device = self.device_name(name)
+        families = {family for family in self._families.values() if family is not None}
+        family = next((known for known in families if fold(known) == fold(name)), None)
+        if device is None and family is None:
+            raise UnknownNameError(
+                kind="device or family", name=name, known=[*self.entries["device"], *families],
+                hint="See `pentarch list devices`.",
+            )  # fmt: skip
+        return Library(self.registry, self.leave_out | {device or family or name})
+
+    @property
+    def devices_left_out(self) -> frozenset[str]:
+        """Devices that are left out themselves or with their family."""
+        return frozenset(
+            name
+            for name, family in self._families.items()
+            if {fold(name), fold(family or name)} & self.leave_out
+        )
+
+    @cached_property
+    def _families(self) -> Mapping[str, str | None]:
+        found: dict[str, str | None] = {}
+        for entry in self.names("device"):
+            device = self.device(entry.name)
+            field = self.backend_of(device).family_field
+            found[entry.name] = None if field is None else getattr(device, field)
+        return found
+
+    @cached_property
+    def calibrations(self) -> "CalibrationStore":
+        """What was fitted to measurements, less what is left out."""
+        from pentarch.hardware.calibration import Calibration, CalibrationStore
+
+        found = []
+        for entry in self.names("calibration"):
+            document, stem = self._document("calibration", entry.name)
+            with document.located():
+                values = {**document.values, "name": stem}
+                found.append(read_model(Calibration, values, where=document.where))
+        return CalibrationStore(tuple(found), self.leave_out)
+
+    def _lineage(self, text: str) -> tuple[Document, tuple[str, ...], dict[str, Any]]:
+        """Return a device's document, the names of it and its bases, and all its fields."""
+        document, stem = self._document("device", text)
+        values, names, base = dict(document.values), [stem], document.values.get("base")
+        while base is not None:
+            other, stem = self._document("device", self._canonical_device(str(base)))
+            if stem in names:
+                raise FieldError(
+                    where=document.where, path="base", problem=f"{stem!r} is based on itself",
+                    expected="a device that does not lead back here",
+                )  # fmt: skip
+            names.append(stem)
+            inherited = {key: value for key, value in other.values.items() if key != "aliases"}
+            sources = {**inherited.get("sources", {}), **values.get("sources", {})}
+            values, base = {**inherited, **values, "sources": sources}, other.values.get("base")
+        values.pop("base", None)
+        return document, tuple(names), values
+
     def device_name(self, name: str) -> str | None:
         """Return the catalog's name of the device that has a name or alias, `None` without one."""
         if name in self.entries["device"]:
             return name
-        return self._device_names.get(_fold(name))
+        return self._device_names.get(fold(name))
+
+    def workload_name(self, name: str) -> str | None:
+        """Return the catalog's name of the workload that has a name or alias, `None` without one."""
+        if name in self.entries["workload"]:
+            return name
+        return self._workload_names.get(fold(name))
 
     def backend_of(self, device: "Device") -> "AnyBackend":
         """Return the back-end that describes `device`.
@@ -228,7 +341,8 @@ class Library:
             known = [*self.entries["system"], *self.entries["device"]]
             raise UnknownNameError(
                 kind="system or device", name=error.name, known=known,
-                hint="`8xNAME` means eight of a device. See `pentarch list devices`.",
+                hint=_why_not(device_name)
+                or "`8xNAME` means eight of a device. See `pentarch list devices`.",
             ) from None  # fmt: skip
         if devices < 1:
             raise FieldError(
@@ -254,9 +368,12 @@ class Library:
         entry = self.entries["runtime"].get(text)
         if entry is not None and entry.file is None:
             return Runtime(name=text, about=entry.about)
+        from pentarch.hardware.calibration import with_figures
+
         document, stem = self._document("runtime", text)
         with document.located():
-            return read_model(Runtime, {**document.values, "name": stem}, where=document.where)
+            values = with_figures(document.values, self.calibrations.runtime_figures(stem))
+            return read_model(Runtime, {**values, "name": stem}, where=document.where)
 
     def space_text(self, name: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str]:
         """Return the fields of a space and the file they come from.
@@ -282,25 +399,18 @@ class Library:
 
     @cached_property
     def _device_names(self) -> Mapping[str, str]:
-        names: dict[str, str] = {}
-        owners = self.entries["device"]
-        for entry in self.names("device"):
-            names[_fold(entry.name)] = entry.name
-        for entry in self.names("device"):
-            for alias in _aliases(entry):
-                other = names.setdefault(_fold(alias), entry.name)
-                if other != entry.name:
-                    raise DuplicateNameError(
-                        kind="device name or alias", name=alias,
-                        first=f"{owners[other].plugin} ({other})", second=entry.plugin,
-                    )  # fmt: skip
-        return names
+        return names_by_alias(self.names("device"), kind="device")
+
+    @cached_property
+    def _workload_names(self) -> Mapping[str, str]:
+        return names_by_alias(self.names("workload"), kind="workload")
 
     def _canonical_device(self, name: str) -> str:
         found = self.device_name(name)
         if found is None:
+            known, hint = self.entries["device"], _why_not(name)
             raise self.registry.explain(
-                UnknownNameError(kind="device", name=name, known=self.entries["device"])
+                UnknownNameError(kind="device", name=name, known=known, hint=hint)
             )
         return found
 
@@ -355,13 +465,6 @@ class Library:
                 yield Entry(file.name.removesuffix(".yaml"), kind, provided.plugin, file)
 
 
-def _aliases(entry: Entry) -> list[str]:
-    if entry.file is None:
-        return []
-    aliases = read_document(entry.file, where=entry.where).values.get("aliases")
-    return [str(alias) for alias in aliases] if isinstance(aliases, list) else []
-
-
 def is_path(text: str) -> bool:
     """Return whether `text` is a path rather than a name of the catalog.
 
@@ -373,43 +476,18 @@ def is_path(text: str) -> bool:
     return any(part in text for part in separators) or Path(text).suffix in _PATH_SUFFIXES
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):  # no path at all: reading it says what is wrong
         return False
-
-
-def read_model(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
-    """Return the model that a YAML mapping describes; quantities may be text with a unit.
-
-    Args:
-        model: The model class; the suffix of a number's name states its unit.
-        values: The mapping; its `kind` is dropped.
-        where: The file, for errors.
-
-    Raises:
-        FieldError: A field is missing, unknown or has a wrong value or unit.
-    """
-    from pentarch.hardware.columns import FieldRole, field_specs
-    from pentarch.model import load
-
-    specs = field_specs(model)
-    parsed: dict[str, Any] = {}
-    for name, value in values.items():
-        if name == "kind":
-            continue
-        role = specs[name].role if name in specs else FieldRole.STRUCTURE
-        if role is FieldRole.NUMBERS and isinstance(value, dict):
-            parsed[name] = {
-                key: _quantity(entry, name, where=where, path=f"{name}.{key}")
-                for key, entry in value.items()
-            }
-        elif role is FieldRole.NUMBER:
-            parsed[name] = _quantity(value, name, where=where, path=name)
-        else:
-            parsed[name] = value
-    return load(model, parsed, where=where)
 
 
 def disabled_plugins(environment: Mapping[str, str]) -> frozenset[str]:
@@ -429,18 +507,11 @@ def default_library() -> Library:
     return Library(load_registry(disabled_plugins(os.environ)))
 
 
-def _quantity(value: Any, field: str, *, where: str, path: str) -> Any:
-    from pentarch.units import parse, unit_of
+def _why_not(name: str) -> str | None:
+    from pentarch.hardware.known_devices import known_class
 
-    unit = unit_of(field)
-    if not isinstance(value, str) or unit is None:
-        return value
-    try:
-        return parse(value, unit)
-    except InputError as error:
-        raise FieldError(
-            where=where, path=path, problem=str(error).rstrip("."), expected=f"a quantity in {unit}"
-        ) from None
+    kind = known_class(name)
+    return None if kind is None else f"{name} is a {kind} that no file describes: no back-end yet."
 
 
 def _take(values: dict[str, Any], key: str, document: Document, expected: str) -> str:
@@ -451,7 +522,3 @@ def _take(values: dict[str, Any], key: str, document: Document, expected: str) -
             problem="is missing" if value is None else f"found {value!r}",
         )  # fmt: skip
     return value
-
-
-def _fold(name: str) -> str:
-    return " ".join(name.casefold().split())

@@ -1,11 +1,13 @@
 """The back-end contract: describe a machine; the engine costs operators on the description."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pentarch.graph.operators import OperatorKind
 from pentarch.hardware.device import Device
 from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.priors import Prior
 from pentarch.hardware.view import View
 from pentarch.mapping.costs import Fidelity, RowCosts, RowRequest, SegmentCosts, SegmentRequest
 
@@ -13,6 +15,7 @@ __all__ = [
     "AnyBackend",
     "Backend",
     "Fidelity",
+    "Prior",
     "RowCosts",
     "RowRequest",
     "SegmentCosts",
@@ -41,6 +44,11 @@ class Backend(ABC, Generic[D]):
     """Kinds of operators that it can run."""
     batch: ClassVar[bool] = True
     """Whether its methods take batches; if not, the framework calls them design by design."""
+    calibrated: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the device model that a fit to measurements may set (`hardware.calibration`)."""
+    family_field: ClassVar[str | None] = None
+    """Field of the device model that names the family whose devices share what a fit finds; `None`
+    without families."""
 
     @abstractmethod
     def machine(self, device: View[D]) -> MachineTable:
@@ -52,6 +60,14 @@ class Backend(ABC, Generic[D]):
         Returns:
             N machines of one structure.
         """
+
+    def priors(self, device: D) -> Mapping[str, Prior]:
+        """Return what to expect of the figures that a fit may set, by field or `field.key`.
+
+        Args:
+            device: As its file states it, before any fit; the prior may follow from its datasheet.
+        """
+        return {}
 
     def cost_rows(self, request: RowRequest) -> RowCosts | None:
         """Cost rows of one kind, or return `None` to leave them to the engine."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-CatalogKind = Literal["workload", "device", "runtime", "system", "space"]
+CatalogKind = Literal["workload", "device", "runtime", "system", "space", "calibration"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The mapper's oracles: least traffic behind one buffer, and the traffic of given tilings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -8,10 +8,8 @@ import numpy as np
 from pentarch.errors import FieldError
 from pentarch.mapping.attention import AttentionRows, map_attention
 from pentarch.mapping.single import Convention, GemmShape, Tile, evaluate_tiling, map_gemm
+from pentarch.validation.lines import Line
 from pentarch.validation.rows import ScoredRow
-
-Record = Mapping[str, str]
-"""One line of a file by column."""
 
 GEMM_SUBSETS: MappingProxyType[str, tuple[Convention, bool]] = MappingProxyType(
     {
@@ -28,14 +26,14 @@ ATTENTION_SUBSETS = MappingProxyType({"uneven_imperfect": False, "uneven_perfect
 """Column -> whether row blocks must divide the query rows."""
 
 
-def score_mapper_oracle(records: Sequence[Record], *, file: str) -> Iterator[ScoredRow]:
+def score_mapper_oracle(records: Sequence[Line], *, file: str) -> Iterator[ScoredRow]:
     """Yield a row per least traffic that the file states.
 
     Raises:
         FieldError: A line has a kind that is neither gemm nor attn, or a number is missing.
     """
-    for number, record in enumerate(records, start=1):
-        kind, where = record.get("kind", ""), f"{file}, row {number}"
+    for record in records:
+        kind, where = record.get("kind", ""), record.where
         if kind not in ("gemm", "attn"):
             raise FieldError(
                 where=where, path="kind", problem=f"found {kind!r}", expected="gemm or attn"
@@ -53,7 +51,7 @@ def score_mapper_oracle(records: Sequence[Record], *, file: str) -> Iterator[Sco
                 )  # fmt: skip
 
 
-def _gemm_traffic(record: Record, where: str) -> Callable[[str], float]:
+def _gemm_traffic(record: Line, where: str) -> Callable[[str], float]:
     word, partial = _number(record, "w", where), _number(record, "p", where)
     shape = _shape(record, where, word=word, partial=partial)
 
@@ -66,7 +64,7 @@ def _gemm_traffic(record: Record, where: str) -> Callable[[str], float]:
     return predict
 
 
-def _attention_traffic(record: Record, where: str) -> Callable[[str], float]:
+def _attention_traffic(record: Line, where: str) -> Callable[[str], float]:
     def value(name: str) -> float:
         return _number(record, name, where)
 
@@ -94,10 +92,10 @@ def _attention_traffic(record: Record, where: str) -> Callable[[str], float]:
     return predict
 
 
-def score_evaluator_oracle(records: Sequence[Record], *, file: str) -> Iterator[ScoredRow]:
+def score_evaluator_oracle(records: Sequence[Line], *, file: str) -> Iterator[ScoredRow]:
     """Yield a row per given tiling: all bytes that it moves."""
-    for number, record in enumerate(records, start=1):
-        where = f"{file}, row {number}"
+    for record in records:
+        where = record.where
         word, partial = _number(record, "w", where), _number(record, "p", where)
         shape = _shape(record, where, word=word, partial=partial)
         tile = Tile(*(_number(record, name, where) for name in ("Tm", "Tk", "Tn")))
@@ -108,13 +106,13 @@ def score_evaluator_oracle(records: Sequence[Record], *, file: str) -> Iterator[
         )  # fmt: skip
 
 
-def _shape(record: Record, where: str, *, word: float, partial: float) -> GemmShape:
+def _shape(record: Line, where: str, *, word: float, partial: float) -> GemmShape:
     m, k, n = (_number(record, name, where) for name in ("M", "K", "N"))
     return GemmShape(m, k, n, word, word, word, partial, partial)
 
 
 def _row(
-    record: Record, *, file: str, operator: str, subset: str, predicted: float, measured: float
+    record: Line, *, file: str, operator: str, subset: str, predicted: float, measured: float
 ) -> ScoredRow:
     return ScoredRow(
         label=record.get("id", ""), file=file, device="", operator=operator, metric="traffic",
@@ -122,7 +120,7 @@ def _row(
     )  # fmt: skip
 
 
-def _number(record: Record, name: str, where: str) -> float:
+def _number(record: Line, name: str, where: str) -> float:
     text = record.get(name, "")
     try:
         return float(text)

@@ -29,9 +29,9 @@ def test_what_is_unknown_stays_unknown_by_default() -> None:
     engine = Engine(name="e", kind=EngineKind.MATRIX, feeds_from="l", units=1, clock_hz=1)
     unknown = (
         level.read_j_per_byte, level.write_j_per_byte, engine.mac_j, engine.value_j, Power().static_w,
-        Power().cap_w, Cost().parts_usd, Cost().price_usd, Program(primitives={}).update_s,
+        Power().cap_w, Cost().parts_usd, Cost().price_usd, Cost().nre_usd, Program(primitives={}).update_s,
     )  # fmt: skip
-    assert unknown == (None,) * 9
+    assert unknown == (None,) * 10
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,15 @@ def test_figure_stated_in_two_files_is_an_error(tmp_path: Path) -> None:
         )
     with pytest.raises(FieldError, match="twice"):
         read_technology(tmp_path / "a.yaml", tmp_path / "b.yaml")
+
+
+def test_sources_are_citations_and_remarks_assumptions() -> None:
+    used = FigureLog()
+    used.si("nodes.n5.d0", owner="test")
+    used.note("leakage of n5: densities of N7 per mm2 and per bit are used")
+    citation, grade = used.sources()["nodes.n5.d0"]
+    assert (citation[:9], grade) == ("Y. Feng, ", "est")
+    assert used.sources()["leakage of n5"] == (
+        "densities of N7 per mm2 and per bit are used",
+        "asm",
+    )
