@@ -22,6 +22,14 @@ class TileConvention(StrEnum):
     UNEVEN = "uneven"
 
 
+class MappingObjective(StrEnum):
+    """What a mapping minimizes."""
+
+    TIME = "time"
+    ENERGY = "energy"
+    EDP = "edp"
+
+
 def map_(
     m: Dimension,
     k: Dimension,
@@ -45,6 +53,9 @@ def map_(
     weights: Annotated[str, typer.Option(help="Format of B on a device.")] = "fp8",
     activations: Annotated[str, typer.Option(help="Format of A and C on a device.")] = "fp8",
     runtime: Annotated[str, typer.Option(help="Software stack on a device.")] = "ideal",
+    objective: Annotated[
+        MappingObjective, typer.Option(help="What the mapping on a device minimizes.")
+    ] = MappingObjective.TIME,
     as_json: JsonFlag = False,
 ) -> None:
     """Map one GEMM behind a buffer or on a device.
@@ -61,10 +72,15 @@ def map_(
     if device is not None:
         found_device = library().device(device)
         study = study_on_device(
-            (m, k, n), found_device, library().backend_of(found_device), weights=weights,
-            activations=activations, runtime=library().runtime(runtime),
+            (m, k, n), found_device, library().backend_of(found_device),
+            formats=(weights, activations), runtime=library().runtime(runtime), objective=objective.value,
         )  # fmt: skip
     else:
+        if objective is not MappingObjective.TIME:
+            raise InputError(
+                "Behind `--buffer` the least traffic is sought, whatever the objective. Name a "
+                f"`--device` for `--objective {objective.value}`."
+            )
         partial = word_bytes if partial_bytes is None else partial_bytes
         shape = GemmShape(m, k, n, word_bytes, word_bytes, word_bytes, partial, partial)
         study = study_behind_buffer(
@@ -96,6 +112,7 @@ def _print(study: "GemmStudy | Infeasible") -> None:
             print(f"  {name:<11}{value:,.0f}")
     if study.time_s is not None:
         print(f"time         {show(study.time_s, 's')}, bound by {study.bottleneck}")
+        print(f"least time   {show(study.bound_s, 's')}, gap {study.time_gap:.2%}")
         print(f"energy       {show(study.energy_j, 'J')}")
         for name, seconds in study.terms_s.items():
             print(f"  {name:<20}{show(seconds, 's')}")

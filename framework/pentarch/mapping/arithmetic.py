@@ -32,6 +32,13 @@ class Product:
         return rate
 
     @property
+    def efficiency(self) -> Floats:
+        """Share of its peak that a unit reaches in this format on a long, full tile, shape (N,)."""
+        engine = self.engine
+        share: Floats = engine.issue_efficiency * engine.format_efficiency.get(self.format, 1.0)
+        return share
+
+    @property
     def peak_macs_per_s(self) -> Floats:
         """Dense peak of the device in this format, shape (N,)."""
         peak: Floats = self.unit_macs_per_cycle * self.engine.units * self.engine.clock_hz
@@ -85,28 +92,49 @@ def resolve(
         that holds both, floats for floats; `None` when no engine can. The choice depends on the
         structure only, so designs of one batch share it.
     """
-    first, second = number_format(a_format), number_format(b_format)
-    wanted, dequantized = wanted_format(first, second)
-    if wanted is None:
+    offers = tuple(
+        (index, tuple(engine.macs_per_cycle))
+        for index, engine in enumerate(machine.engines)
+        if engine.kind is not EngineKind.VECTOR and kind in engine.operators
+    )
+    choice = _choose(a_format, b_format, offers)
+    if choice is None:
         return None
-    offers: list[tuple[float, Columns[Engine], str]] = []
-    target = number_format(wanted)
-    for engine in machine.engines:
-        if engine.kind is EngineKind.VECTOR or kind not in engine.operators:
-            continue
-        for name in engine.macs_per_cycle:
-            fitting = _stands_in(target, number_format(name))
-            if fitting is not None:
-                offers.append((fitting, engine, name))
-    if not offers:
-        return None
-    _, engine, chosen = min(offers, key=lambda offer: offer[0])
+    index, chosen, wanted, dequantized = choice
     note = None
     if chosen != wanted:
         note = f"{wanted} has no engine on {machine.name}: runs as {chosen}"
     return Product(
-        engine=engine, format=chosen, dequantized=dequantized or chosen != wanted, note=note
-    )
+        engine=machine.engines[index], format=chosen, dequantized=dequantized or chosen != wanted,
+        note=note,
+    )  # fmt: skip
+
+
+@cache
+def _choose(
+    a_format: str, b_format: str, offers: tuple[tuple[int, tuple[str, ...]], ...]
+) -> tuple[int, str, str, bool] | None:
+    """Return engine, its format, the wanted format and whether B is converted, or `None`.
+
+    Args:
+        a_format: Format of the activations.
+        b_format: Format of the weights, keys or values.
+        offers: Position and compute formats of each engine that may run the operator.
+    """
+    wanted, dequantized = wanted_format(number_format(a_format), number_format(b_format))
+    if wanted is None:
+        return None
+    target = number_format(wanted)
+    fitting: list[tuple[float, int, str]] = []
+    for index, names in offers:
+        for name in names:
+            extra = _stands_in(target, number_format(name))
+            if extra is not None:
+                fitting.append((extra, index, name))
+    if not fitting:
+        return None
+    _, index, chosen = min(fitting, key=lambda offer: offer[0])
+    return index, chosen, wanted, dequantized
 
 
 def _stands_in(wanted: NumberFormat, offered: NumberFormat) -> float | None:

@@ -5,6 +5,7 @@ import numpy as np
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.parts import Stationary
 from pentarch.mapping.arithmetic import Product
+from pentarch.mapping.compilation import load_sums
 
 SPLITS = (1, 2, 4, 8, 16, 32)
 """Ways in which the inner dimension may be cut among units."""
@@ -57,21 +58,23 @@ def array_seconds(
 def _output_stationary(
     product: Product, *, m: Floats, k: Floats, n: Floats, instances: Floats, spill_s: Floats | None
 ) -> tuple[Floats, Floats]:
-    engine = product.engine
-    upright = np.ceil(m / engine.rows) * np.ceil(n / engine.columns)
-    turned = np.ceil(n / engine.rows) * np.ceil(m / engine.columns)
-    tiles = np.minimum(upright, turned) * instances
+    engine, sums = product.engine, load_sums()
     cycles_per_k = engine.rows * engine.columns / product.unit_macs_per_cycle
-    per_part = 0.0 if spill_s is None else spill_s * engine.clock_hz * engine.issue_efficiency
-    splits = np.array(SPLITS, dtype=np.float64)[:, None, None]
-    waves = np.ceil(tiles * splits / engine.units)
-    depth = np.ceil(k / splits)
-    cycles = waves * (depth * cycles_per_k + engine.tile_start_cycles) + engine.fill_cycles
-    cycles = cycles + (splits - 1.0) * per_part
-    # The first of equals wins: the smaller split.
-    chosen = np.argmin(cycles, axis=0)
-    best: Floats = np.take_along_axis(cycles, chosen[None], axis=0)[0]
-    return best, splits[chosen, 0, 0]
+    per_part = np.zeros(m.shape)
+    if spill_s is not None:
+        per_part = spill_s * engine.clock_hz * engine.issue_efficiency
+    figures = np.empty((len(sums.ARRAY_FIELDS), m.shape[1]))
+    for row, values in enumerate((
+        engine.rows, engine.columns, engine.units, cycles_per_k, engine.tile_start_cycles,
+        engine.fill_cycles,
+    )):  # fmt: skip
+        figures[row] = values
+    out = np.empty((2, *m.shape))
+    sums.output_stationary(
+        (sums.door(m), sums.door(instances), sums.door(per_part)),
+        np.concatenate((k, n), axis=1), figures, np.array(SPLITS, dtype=np.float64), out,
+    )  # fmt: skip
+    return out[0], out[1]
 
 
 def _weight_stationary(

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.kernel_set import KernelSet
 from pentarch.hardware.parts import Level
 from pentarch.mapping.arithmetic import Product
 from pentarch.mapping.costs import RowCosts, RowRequest
-from pentarch.mapping.traffic import level_energy, level_time
+from pentarch.mapping.traffic import level_costs, level_energy
 
 Rows = npt.NDArray[np.intp]
 
@@ -31,8 +32,11 @@ class RowLedger:
         self._write: dict[str, Floats] = {}
         self._energy: dict[str, Floats | None] = {}
         self._detail: dict[str, Floats] = {}
-        self._macs = np.zeros(self.shape)
-        self._fixed = np.zeros(self.shape)
+        self._macs: Floats | None = None
+        self._fixed: Floats | None = None
+        self._overlap: Floats | None = None
+        self._host: Floats | None = None
+        self._start: Floats | None = None
         self._fits = np.ones(self.shape, dtype=np.bool_)
         self._notes: dict[str, None] = {}
 
@@ -53,7 +57,7 @@ class RowLedger:
 
     def add_macs(self, rows: Rows, macs: Floats, product: Product) -> None:
         """Count multiply-accumulates and their energy; `macs` has the shape (rows, N)."""
-        self._macs[rows] += macs
+        self._macs = self._sum(self._macs, rows, macs)
         energy = product.mac_j
         self._add_energy(rows, product.engine.name, None if energy is None else macs * energy)
 
@@ -62,7 +66,7 @@ class RowLedger:
 
         They are executed and take time; no data toggles in them, so they cost no energy.
         """
-        self._macs[rows] += macs
+        self._macs = self._sum(self._macs, rows, macs)
 
     def add_compute(
         self,
@@ -82,7 +86,7 @@ class RowLedger:
             joules: Shape (rows, N); `None` when unknown.
             energy_known: Whether the energy was added elsewhere, so that `None` adds nothing.
         """
-        self._slot(self._compute, resource)[rows] += seconds
+        self._add(self._compute, resource, rows, seconds)
         if not energy_known:
             self._add_energy(rows, resource, joules)
 
@@ -103,42 +107,75 @@ class RowLedger:
             waits: 1 where the level's latency counts, 0 where it is hidden.
         """
         name = level.name
-        self._slot(self._read, name)[rows] += read
-        self._slot(self._write, name)[rows] += write
+        self._add(self._read, name, rows, read)
+        self._add(self._write, name, rows, write)
         if timed:
-            self._slot(self._level, name)[rows] += level_time(
-                level, read, write, requesters=requesters, waits=waits
-            )
-        self._add_energy(rows, name, level_energy(level, read, write))
+            seconds, joules = level_costs(level, read, write, requesters=requesters, waits=waits)
+            self._add(self._level, name, rows, seconds)
+        else:
+            joules = level_energy(level, read, write)
+        self._add_energy(rows, name, joules)
+
+    def add_level_time(self, rows: Rows, name: str, seconds: Floats) -> None:
+        """Add busy time of a level that was found apart from its traffic, shape (rows, N)."""
+        self._add(self._level, name, rows, seconds)
+
+    def set_kernel(self, rows: Rows, kernel: KernelSet) -> None:
+        """Note what a kernel has of its own: how its terms overlap, and what its start takes."""
+        if kernel.overlap is not None:
+            if self._overlap is None:
+                own = self.request.machine.overhead.overlap
+                self._overlap = np.broadcast_to(np.inf if own is None else own, self.shape).copy()
+            self._overlap[rows] = kernel.overlap
+        if kernel.host_s is not None:
+            if self._host is None:
+                self._host = np.full(self.shape, self.request.runtime.launch_s)
+            self._host[rows] = kernel.host_s
+        if kernel.start != 1.0:
+            if self._start is None:
+                self._start = np.ones(self.shape)
+            self._start[rows] = kernel.start
 
     def add_fixed(self, rows: Rows, seconds: Floats) -> None:
         """Add time that overlaps with nothing, shape (rows, N) or broadcastable."""
-        self._fixed[rows] += seconds
+        self._fixed = self._sum(self._fixed, rows, seconds)
 
     def add_detail(self, rows: Rows, name: str, values: Floats) -> None:
         """Add a figure for explanation, shape (rows, N)."""
-        self._slot(self._detail, name)[rows] += values
+        self._add(self._detail, name, rows, values)
 
     def costs(self) -> RowCosts:
         """Return what was collected."""
+        fixed = np.zeros(self.shape) if self._fixed is None else self._fixed
+        macs = np.zeros(self.shape) if self._macs is None else self._macs
         return RowCosts(
-            compute_s=self._compute, level_s=self._level, fixed_s=self._fixed, read_bytes=self._read,
-            write_bytes=self._write, energy_j=self._energy, executed_macs=self._macs, fits=self._fits,
-            notes=tuple(self._notes), detail=self._detail,
+            compute_s=self._compute, level_s=self._level, fixed_s=fixed, read_bytes=self._read,
+            write_bytes=self._write, energy_j=self._energy, executed_macs=macs, fits=self._fits,
+            notes=tuple(self._notes), detail=self._detail, overlap=self._overlap, host_s=self._host,
+            start_share=self._start,
         )  # fmt: skip
 
-    def _slot(self, store: dict[str, Floats], name: str) -> Floats:
-        if name not in store:
-            store[name] = np.zeros(self.shape)
-        return store[name]
+    def _sum(self, before: Floats | None, rows: Rows, values: Floats) -> Floats:
+        """Return a figure with values added to some rows.
+
+        What covers all rows is taken as it is: callers may use one array for several figures, so
+        nothing that came in is changed.
+        """
+        if len(rows) == self.shape[0] and np.shape(values) == self.shape:
+            return values if before is None else before + values
+        total = np.zeros(self.shape) if before is None else before.copy()
+        total[rows] += values
+        return total
+
+    def _add(self, store: dict[str, Floats], name: str, rows: Rows, values: Floats) -> None:
+        store[name] = self._sum(store.get(name), rows, values)
 
     def _add_energy(self, rows: Rows, component: str, joules: Floats | None) -> None:
-        if joules is None:
+        before = self._energy.get(component)
+        if joules is None or (component in self._energy and before is None):
             self._energy[component] = None
-            return
-        current = self._energy.setdefault(component, np.zeros(self.shape))
-        if current is not None:
-            current[rows] += joules
+        else:
+            self._energy[component] = self._sum(before, rows, joules)
 
 
 def stacked_names(*groups: Mapping[str, object]) -> tuple[str, ...]:

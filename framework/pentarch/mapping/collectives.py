@@ -15,17 +15,27 @@ S bytes, p participants, latency a per hop, bandwidth B per direction and device
                                 S/p makes min(i, p-i) hops
     send                        S/B + a
 
+A library that states protocols (`hardware.kernel_set`) has these forms instead, each with the start,
+hop time and bandwidth share of the protocol:
+
+    ring, low latency           f S/B + h a     f = 2 (p-1)/p, h = 2 (p-1) for an all-reduce, else
+                                (p-1)/p and p-1; low latency carries flags inside the words
+    one-shot all-reduce         (p-1) S/B + a
+    in-network                  (p+1)/p S/B for an all-reduce, (p-1)/p S/B for an all-gather or
+                                reduce-scatter: the device's own part goes through the switch, too
+
 The cheapest form that the topology allows is taken. On a switch every device reaches every other
 in one hop of the same latency; the latency of a ring step is one hop as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.kernel_set import CollectiveProtocol, Protocol
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Link, Topology
 
@@ -41,8 +51,9 @@ class CollectiveCost:
 
 
 def collective_cost(
-    function: str, link: Columns[Link], *, size_bytes: Floats, degree: float
-) -> CollectiveCost:
+    function: str, link: Columns[Link], *, size_bytes: Floats, degree: float,
+    protocols: Sequence[CollectiveProtocol] = (),
+) -> CollectiveCost:  # fmt: skip
     """Return the cost of a collective among `degree` devices of one link.
 
     Args:
@@ -51,7 +62,12 @@ def collective_cost(
         size_bytes: S, shape (N,) or (R, N): for an all-gather the gathered tensor, else the tensor
             on each device.
         degree: Participants, p.
+        protocols: What the library offers; none for what the topology allows. One that a function
+            or link does not allow is left out.
     """
+    usable = [entry for entry in protocols if _may(entry.protocol, function, link)]
+    if usable and degree > 1:
+        return _by_protocol(function, link, usable, size_bytes=size_bytes, degree=degree)
     if degree <= 1 and function != "send":
         return CollectiveCost(
             seconds=np.zeros_like(size_bytes), sent_bytes=np.zeros_like(size_bytes)
@@ -74,6 +90,47 @@ def collective_cost(
     return CollectiveCost(
         seconds=np.where(size_bytes > 0, seconds + link.message_overhead_s, 0.0), sent_bytes=sent
     )
+
+
+def _may(protocol: Protocol, function: str, link: Columns[Link]) -> bool:
+    if protocol is Protocol.ONE_SHOT:
+        return function == "all_reduce"
+    if protocol is Protocol.IN_NETWORK:
+        return link.in_network_reduction and function not in ("all_to_all", "send")
+    return True
+
+
+def _by_protocol(
+    function: str, link: Columns[Link], protocols: Sequence[CollectiveProtocol], *,
+    size_bytes: Floats, degree: float,
+) -> CollectiveCost:  # fmt: skip
+    """Return the least time over protocols; the first of equals wins."""
+    times, sent = [], []
+    for entry in protocols:
+        share, hops = _share_and_hops(entry.protocol, function, degree)
+        efficiency = link.efficiency if entry.efficiency is None else entry.efficiency
+        hop = link.latency_s if entry.hop_s is None else entry.hop_s
+        start = link.message_overhead_s if entry.start_s is None else entry.start_s
+        times.append(start + hops * hop + share * size_bytes / (link.bytes_per_s * efficiency))
+        sent.append(share * size_bytes)
+    taken = np.argmin(np.stack(times), axis=0)[None]
+    return CollectiveCost(
+        seconds=np.where(size_bytes > 0, np.take_along_axis(np.stack(times), taken, 0)[0], 0.0),
+        sent_bytes=np.take_along_axis(np.stack(sent), taken, 0)[0],
+    )
+
+
+def _share_and_hops(protocol: Protocol, function: str, degree: float) -> tuple[float, float]:
+    """Return the bytes that a device sends / the bytes of the message, and the hops in a row."""
+    sums = function == "all_reduce"
+    if function == "send":
+        return 1.0, 1.0
+    if protocol is Protocol.ONE_SHOT:
+        return degree - 1.0, 1.0
+    if protocol is Protocol.IN_NETWORK:
+        return (degree + 1.0) / degree if sums else (degree - 1.0) / degree, 0.0
+    times = 2.0 if sums else 1.0
+    return times * (degree - 1.0) / degree, times * (degree - 1.0)
 
 
 def _all_reduce(

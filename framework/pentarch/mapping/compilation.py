@@ -22,7 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar, cast
 
-KERNEL_MODULES = ("kernels", "nests", "scan")
+KERNEL_MODULES = (
+    "attention_kernels", "attention_times", "cached_attention_kernels", "deep_kernels",
+    "deep_search", "deep_tiles", "keeping", "kernels", "nests", "scan", "summing", "waves",
+)  # fmt: skip
 """Modules of this package whose source ends up in compiled code."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,6 +54,30 @@ def inlined(function: F) -> F:
 def load_kernels() -> ModuleType:
     """Return the module of kernels, importing numba on the first call."""
     return import_module("pentarch.mapping.kernels")
+
+
+@cache
+def load_sums() -> ModuleType:
+    """Return the module of the cost model's loops, importing numba on the first call."""
+    return import_module("pentarch.mapping.summing")
+
+
+@cache
+def load_waves() -> ModuleType:
+    """Return the module that chooses tiles behind a cache, importing numba on the first call."""
+    return import_module("pentarch.mapping.waves")
+
+
+@cache
+def load_keeping() -> ModuleType:
+    """Return the module that decides what stays on chip, importing numba on the first call."""
+    return import_module("pentarch.mapping.keeping")
+
+
+@cache
+def load_deep_kernels() -> ModuleType:
+    """Return the module of kernels for any number of boundaries, importing numba if need be."""
+    return import_module("pentarch.mapping.deep_kernels")
 
 
 @cache

@@ -10,143 +10,194 @@ from pentarch.graph.operators import OperatorKind
 from pentarch.graph.table import AttentionTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Buffering, Level, Management, Stationary
+from pentarch.hardware.parts import Engine, Level, Management
 from pentarch.hardware.runtime import AttentionKernel
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.assemble import RowLedger
-from pentarch.mapping.attention import (
-    AttentionRows,
-    AttentionTraffic,
-    map_attention,
-    unfused_attention_bytes,
-)
+from pentarch.mapping.attention import AttentionRows, CheckedRows
+from pentarch.mapping.attention_plan import Case, Variant, Vectors, choose, is_timed
+from pentarch.mapping.cached_attention import add_cached_attention
 from pentarch.mapping.costs import RowCosts, RowRequest
-from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
+from pentarch.mapping.traffic import vector_work
 from pentarch.workload.formats import number_format
 
-KEY_TILE = 128.0
-"""Keys that one unit takes at a time when the keys of a head are shared among units (KV split)."""
-
-SCORE_WORK = {"transcendental": 1.0, "reduce": 2.0, "elementwise": 3.0}
-"""Vector work per score of a softmax: one exp; running maximum and sum; scale, subtract, convert."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Variant:
-    """One way of running R attention rows on N designs; arrays of shape (R, N)."""
-
-    memory_read: Floats
-    memory_write: Floats
-    memory_kv: Floats
-    """Share of keys and values in `memory_read`."""
-    buffer_read: Floats
-    buffer_write: Floats
-    scores: Floats
-    """Scores that are computed."""
-    row_block: Floats
-    """Query rows of a block."""
-    fits: npt.NDArray[np.bool_]
-    is_fused: npt.NDArray[np.bool_]
+Picked = npt.NDArray[np.intp]
 
 
 def cost_attention(request: RowRequest) -> RowCosts:
     """Return the cost of attention rows.
 
-    The runtime fixes the kernel or leaves the choice: then each row and design takes the kernel
-    with the lesser of max(compute, memory) times.
+    The runtime fixes the kernel or leaves the choice: then each row and design takes the one with
+    the lesser time of matrix units, vector engine, memory and outermost buffer. The details
+    `fused`, `split`, `row_block`, `tile_rows` and `tile_keys` show what was taken.
     """
     table = request.rows
     if not isinstance(table, AttentionTable):
         raise TypeError(f"attention rows expected, got {type(table).__name__}")
     machine = request.machine
     ledger = RowLedger(request, count=len(table.names))
-    by_format: dict[tuple[str, str], list[int]] = {}
-    for index, pair in enumerate(zip(table.query_formats, table.kv_formats, strict=True)):
-        by_format.setdefault(pair, []).append(index)
-    for (query_format, kv_format), members in by_format.items():
-        picked = np.array(members, dtype=np.intp)
-        product = resolve(machine, query_format, kv_format, OperatorKind.ATTENTION)
+    for group in request.memo.of(table, "attention groups", lambda: _groups(table)):
+        picked = group.picked
+        product = resolve(machine, group.query_format, group.kv_format, OperatorKind.ATTENTION)
         if product is None:
-            text = f"no engine of {machine.name} multiplies {query_format} by {kv_format}"
+            text = (
+                f"no engine of {machine.name} multiplies {group.query_format} by {group.kv_format}"
+            )
             ledger.cannot_run(picked, text)
             continue
         if product.note:
             ledger.note(product.note)
-        _add_rows(ledger, request, product, _rows(table, picked, request.sequences[picked]), picked)
+        view = CheckedRows(
+            kv_heads=table.kv_heads[picked][:, None] * request.sequences[picked],
+            table=group.table,
+        )
+        case = Case(
+            request=request, product=product, buffers=_buffers(machine, product), view=view,
+            vectors=Vectors.of(machine), converted=_converted(product, view, group.kv_format),
+        )  # fmt: skip
+        if case.is_cached and product.engine.tile_menu is not None and fuses(request):
+            add_cached_attention(ledger, case, picked, (group.query_format, group.kv_format))
+        else:
+            _add_rows(ledger, case, picked)
     return ledger.costs()
 
 
-def _rows(table: AttentionTable, picked: npt.NDArray[np.intp], sequences: Floats) -> AttentionRows:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Rows of one pair of formats."""
+
+    query_format: str
+    kv_format: str
+    picked: Picked
+    table: Floats
+    """As in `CheckedRows`."""
+
+
+def _groups(table: AttentionTable) -> tuple[_Group, ...]:
+    """Return the rows by the formats of queries and keys, in order of appearance."""
+    by_format: dict[tuple[str, str], list[int]] = {}
+    for index, pair in enumerate(zip(table.query_formats, table.kv_formats, strict=True)):
+        by_format.setdefault(pair, []).append(index)
+    found = []
+    for (query_format, kv_format), members in by_format.items():
+        picked = np.array(members, dtype=np.intp)
+        view = CheckedRows.of(attention_rows(table, picked, np.ones((len(picked), 1))))
+        found.append(_Group(query_format, kv_format, picked, view.table))
+    return tuple(found)
+
+
+def fuses(request: RowRequest) -> bool:
+    """Return whether the stack keeps scores on chip; it does where it has the choice."""
+    return request.runtime.attention is not AttentionKernel.UNFUSED
+
+
+def attention_rows(table: AttentionTable, picked: Picked, sequences: Floats) -> AttentionRows:
+    """Return rows of a table as operators; `sequences` has the shape (rows, N)."""
     formats = {
         name: bits_to_bytes(tuple(getattr(table, name)[index] for index in picked))
         for name in ("query_formats", "kv_formats", "out_formats")
     }
-    # A causal prefill sees every key of the context; its window is counted by `window_share`.
-    keys = np.maximum(table.keys[picked], table.query_tokens[picked])
+    shared = table.values_in_keys
     return AttentionRows(
         kv_heads=table.kv_heads[picked][:, None] * sequences,
         group=table.heads[picked] / table.kv_heads[picked],
-        positions=table.query_tokens[picked], kv_length=keys,
+        positions=table.query_tokens[picked],
+        kv_length=np.maximum(table.keys[picked], table.query_tokens[picked]),
         head_dim=table.head_dim[picked], value_dim=table.value_dim[picked],
         q_bytes=formats["query_formats"], kv_bytes=formats["kv_formats"], out_bytes=formats["out_formats"],
         accumulator_bytes=np.full(len(picked), number_format(table.accumulator_format).bytes),
         causal=table.causal[picked] & (table.query_tokens[picked] > 1),
+        window=_windows(table, picked), value_in_key=None if shared is None else shared[picked],
     )  # fmt: skip
 
 
-def _window_share(
-    table: AttentionTable, picked: npt.NDArray[np.intp], rows: AttentionRows
-) -> Floats:
-    """Return useful pairs under windows / causal pairs, at most 1, shape (R, 1)."""
-    earlier = rows.kv_length - rows.positions
-    causal = rows.positions * earlier + rows.positions * (rows.positions + 1.0) / 2.0
-    every = np.where(rows.causal, causal, rows.positions * rows.kv_length)
-    share: Floats = np.minimum(table.pairs[picked] / every, 1.0)[:, None]
-    return share
+def _windows(table: AttentionTable, picked: Picked) -> Floats:
+    """Return the window with as many pairs as a table's row has, infinite where all are seen.
+
+    Causal: of P positions with E earlier keys, the last t = E + P - window lose 1, 2 ... t keys.
+    If even the first one loses keys, all P do. A window in tokens comes out exact; chunks of a
+    sequence come out as the window with as many pairs.
+    """
+    positions = table.query_tokens[picked]
+    keys, pairs = np.maximum(table.keys[picked], positions), table.pairs[picked]
+    causal = table.causal[picked] & (positions > 1)
+    earlier = keys - positions
+    triangle = positions * (positions + 1.0) / 2.0
+    lost = np.where(causal, positions * earlier + triangle, positions * keys) - pairs
+    late = (np.sqrt(8.0 * np.maximum(lost, 0.0) + 1.0) - 1.0) / 2.0
+    every = earlier + (positions + 1.0) / 2.0 - lost / positions
+    banded = np.where(late <= positions, np.rint(keys - late), np.ceil(every))
+    found: Floats = np.where(causal, banded, np.ceil(pairs / positions))
+    return np.where(lost > 0.0, np.maximum(found, 1.0), np.inf)
 
 
-def _add_rows(
-    ledger: RowLedger, request: RowRequest, product: Product, rows: AttentionRows,
-    picked: npt.NDArray[np.intp],
-) -> None:  # fmt: skip
-    table = request.rows
-    if not isinstance(table, AttentionTable):
-        raise TypeError(f"attention rows expected, got {type(table).__name__}")
-    buffers = _buffers(request.machine, product)
-    share = _window_share(table, picked, rows)
-    variant = _choose(request, product, rows, buffers, share)
-    macs = variant.scores * (rows.head_dim + rows.value_dim)[:, None]
+def _converted(product: Product, view: CheckedRows, kv_format: str) -> Floats | None:
+    """Return the words of K and V that are converted because they are stored narrower."""
+    stored = number_format(kv_format).bits
+    if not product.dequantized or stored >= number_format(product.format).bits:
+        return None
+    words = view.column("kv_length") * (view.column("head_dim") + view.streamed_value_dim)
+    converted: Floats = view.kv_heads * words
+    return converted
+
+
+def _add_rows(ledger: RowLedger, case: Case, picked: Picked) -> None:
+    variant = choose(case)
+    view, product = case.view, case.product
+    macs = variant.scores * (view.column("head_dim") + view.column("value_dim"))
     ledger.add_macs(picked, macs, product)
-    seconds = _matrix_seconds(product, rows, variant)
-    ledger.add_compute(picked, product.engine.name, seconds, None, energy_known=True)
-    _add_vector_work(
-        ledger, request.machine, _vector_counts(table, product, rows, variant, picked), picked
-    )
-    resident = request.resident_kv
-    kept = np.zeros_like(macs) if resident is None else np.where(resident, variant.memory_kv, 0.0)
-    memory = request.machine.levels[0]
-    ledger.add_traffic(picked, memory, variant.memory_read - kept, variant.memory_write)
-    streamed = macs * _streamed_bytes_per_mac(product, rows)
-    first, behind = buffers[0], buffers[1:]
-    filled, drained = variant.buffer_read, variant.buffer_write
-    if first.management is Management.CACHE:
-        ledger.add_traffic(picked, first, filled, drained)
+    ledger.add_compute(picked, product.engine.name, variant.matrix_s, None, energy_known=True)
+    _add_vector_work(ledger, case, variant, picked)
+    _add_traffic(ledger, case, variant, picked, macs * _streamed_bytes_per_mac(product, view))
+    if (variant.exchanged > 0.0).any():
+        meets = np.where(variant.exchanged > 0.0, case.request.machine.overhead.barrier_s, 0.0)
+        ledger.add_fixed(picked, meets)
+    ledger.restrict(picked, variant.fits, "no on-chip buffer holds one row of attention")
+    for name in ("fused", "split", "tile_rows", "tile_keys"):
+        ledger.add_detail(picked, name, variant.plan[name])
+    ledger.add_detail(picked, "row_block", variant.row_block)
+
+
+def _add_traffic(
+    ledger: RowLedger, case: Case, variant: Variant, picked: Picked, streamed: Floats
+) -> None:
+    """Add the traffic of all levels; `streamed` bytes go from the innermost one to the engine."""
+    request, active = case.request, variant.plan["active"]
+    share, stays = request.resident_kv, request.resident_activations
+    nothing = np.zeros(variant.memory_kv.shape)
+    kept = nothing if share is None else share * variant.memory_kv
+    undrained = nothing
+    if stays is not None:  # queries and outputs stay on chip
+        view = case.view
+        rows = view.kv_heads * view.query_rows
+        queries = rows * view.column("head_dim") * view.column("q_bytes")
+        outputs = rows * view.column("value_dim") * view.column("out_bytes")
+        others = variant.memory_read - variant.memory_kv
+        kept = kept + np.where(stays[picked], np.minimum(others, queries), 0.0)
+        undrained = np.where(stays[picked], np.minimum(variant.memory_write, outputs), 0.0)
+    memory, first, behind = request.machine.levels[0], case.buffers[0], case.buffers[1:]
+    from_memory, to_memory = variant.memory_read - kept, variant.memory_write - undrained
+    ledger.add_traffic(
+        picked, memory, from_memory + variant.spilled, to_memory + variant.spilled,
+        requesters=active,
+    )  # fmt: skip
+    filled, drained, parts = variant.buffer_read, variant.buffer_write, variant.exchanged
+    if case.is_cached:
+        ledger.add_traffic(picked, first, filled + parts, drained + parts, requesters=active)
         # Fills and write-backs cost the cache energy; their time is the memory's.
-        ledger.add_traffic(
-            picked, first, variant.memory_write, variant.memory_read - kept, timed=False
-        )
+        ledger.add_traffic(picked, first, to_memory, from_memory, timed=False)
     else:
         own_read, own_write = (0.0, 0.0) if behind else (streamed, variant.memory_write)
-        ledger.add_traffic(picked, first, filled + own_read, drained + own_write - kept)
+        ledger.add_traffic(
+            picked, first, filled + own_read + parts - undrained,
+            drained + own_write + parts - kept, requesters=active,
+        )  # fmt: skip
         filled, drained = filled - variant.memory_write, drained - variant.memory_read
     for level in behind:
-        timed = level.management is Management.SOFTWARE and product.engine.tile_menu is None
         ledger.add_traffic(
-            picked, level, streamed + drained, variant.memory_write + filled, timed=timed
-        )
-    ledger.restrict(picked, variant.fits, "no on-chip buffer holds one row of attention")
-    ledger.add_detail(picked, "fused", variant.is_fused.astype(np.float64))
-    ledger.add_detail(picked, "row_block", variant.row_block)
+            picked, level, streamed + drained, variant.memory_write + filled,
+            timed=is_timed(case.product, level),
+        )  # fmt: skip
 
 
 def _buffers(machine: MachineTable, product: Product) -> tuple[Columns[Level], ...]:
@@ -167,189 +218,29 @@ def _buffers(machine: MachineTable, product: Product) -> tuple[Columns[Level], .
     return buffers
 
 
-def _streamed_bytes_per_mac(product: Product, rows: AttentionRows) -> Floats:
+def _streamed_bytes_per_mac(product: Product, view: CheckedRows) -> Floats:
     """Return bytes that the arrays read per MAC: keys and values serve a block of query rows."""
-    height = np.minimum(product.engine.rows, (rows.group * rows.positions)[:, None])
+    height = np.minimum(product.engine.rows, view.query_rows)
     bytes_per_mac: Floats = (
-        rows.kv_bytes[:, None] / height + rows.q_bytes[:, None] / product.engine.columns
+        view.column("kv_bytes") / height + view.column("q_bytes") / product.engine.columns
     )
     return bytes_per_mac
 
 
-def _vector_counts(
-    table: AttentionTable, product: Product, rows: AttentionRows, variant: Variant,
-    picked: npt.NDArray[np.intp],
-) -> dict[str, Floats]:  # fmt: skip
-    """Return vector work by primitive: the softmax and, for a narrower cache, its conversion."""
-    counts = {name: variant.scores * factor for name, factor in SCORE_WORK.items()}
-    stored = number_format(table.kv_formats[int(picked[0])]).bits
-    if product.dequantized and stored < number_format(product.format).bits:
-        words = rows.kv_length * (rows.head_dim + rows.value_dim)
-        counts["convert"] = rows.kv_heads * words[:, None]
-    return counts
-
-
-def _add_vector_work(
-    ledger: RowLedger,
-    machine: MachineTable,
-    counts: dict[str, Floats],
-    picked: npt.NDArray[np.intp],
-) -> None:
-    engine = vector_engine(machine)
-    if engine is None:
+def _add_vector_work(ledger: RowLedger, case: Case, variant: Variant, picked: Picked) -> None:
+    """Add the softmax; exponentials are a term of their own where they have an engine."""
+    machine, vectors = case.request.machine, case.vectors
+    if vectors is None:
         ledger.cannot_run(picked, f"{machine.name} has no vector engine for the softmax")
         return
-    seconds, joules, missing = vector_work(engine, counts)
-    ledger.add_compute(picked, engine.name, seconds, joules)
-    if missing:
-        text = f"{engine.name} of {machine.name} has no rate for {', '.join(missing)}"
-        ledger.cannot_run(picked, text)
-
-
-def _matrix_seconds(product: Product, rows: AttentionRows, variant: Variant) -> Floats:
-    """Return the time of Q K^T and P V on the matrix units.
-
-    A unit takes a block of query rows by `KEY_TILE` keys; rows are padded to what the array
-    cannot fill, and the last wave of blocks to all units.
-    """
-    engine = product.engine
-    has_array = engine.tile_menu is None and engine.stationary is not Stationary.NONE
-    height = np.minimum(engine.rows, engine.columns) if has_array else engine.min_rows
-    query_rows = (rows.group * rows.positions)[:, None]
-    block = np.minimum(np.maximum(variant.row_block, 1.0), query_rows)
-    padded = np.ceil(block / height) * height / block
-    keys = rows.kv_length[:, None]
-    blocks = rows.kv_heads * np.ceil(query_rows / block) * np.ceil(keys / KEY_TILE)
-    every = rows.kv_heads * query_rows * keys
-    done = blocks * variant.scores / every  # blocks above the diagonal are skipped
-    waves = np.ceil(np.maximum(done, 1.0) / engine.units)
-    macs = variant.scores * (rows.head_dim + rows.value_dim)[:, None] * padded
-    per_wave = (
-        macs / np.maximum(done, 1.0) / (product.unit_macs_per_cycle * engine.issue_efficiency)
-    )
-    cycles = waves * (per_wave + engine.tile_start_cycles) + engine.fill_cycles
-    seconds: Floats = cycles / engine.clock_hz
-    return seconds
-
-
-def _choose(
-    request: RowRequest, product: Product, rows: AttentionRows,
-    buffers: tuple[Columns[Level], ...], share: Floats,
-) -> Variant:  # fmt: skip
-    wanted = request.runtime.attention
-    fused = _fused(request, rows, buffers, share)
-    if wanted is AttentionKernel.FUSED:
-        return fused
-    unfused = _unfused(rows, fused, share, buffers)
-    if wanted is AttentionKernel.UNFUSED:
-        return unfused
-    memory = level_bandwidth(request.machine.levels[0])
-
-    def seconds(variant: Variant) -> Floats:
-        moved = (variant.memory_read + variant.memory_write) / memory
-        slow = np.where(variant.fits, 0.0, np.inf)
-        return np.maximum(moved, _matrix_seconds(product, rows, variant)) + slow
-
-    takes = seconds(fused) <= seconds(unfused)
-    return Variant(
-        **{
-            name: np.where(takes, getattr(fused, name), getattr(unfused, name))
-            for name in Variant.__dataclass_fields__
-        }
-    )
-
-
-def _fused(
-    request: RowRequest, rows: AttentionRows, buffers: tuple[Columns[Level], ...], share: Floats
-) -> Variant:
-    if buffers and buffers[0].management is Management.CACHE:
-        return _fused_through_cache(request, rows, buffers, share)
-    outer = buffers[0]
-    room = outer.instances * outer.size_bytes * outer.usable
-    if request.reserved_bytes is not None:
-        room = np.maximum(room - request.reserved_bytes, 0.0)
-    traffic = map_attention(
-        rows, room, double=outer.buffering is Buffering.DOUBLE,
-        register_bytes=buffers[1].size_bytes * buffers[1].usable if len(buffers) > 1 else None,
-    )  # fmt: skip
-    queries = traffic.memory_read_bytes - traffic.memory_kv_bytes
-    if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
-        read, write = traffic.memory_write_bytes, queries + traffic.memory_kv_bytes * share
-    else:  # a window takes nothing off queries and outputs
-        whole = queries + traffic.memory_write_bytes
-        read = whole + (traffic.sram_read_bytes - whole) * share
-        write = whole + (traffic.sram_write_bytes - whole) * share
-    return _variant(traffic, share, buffer_read=read, buffer_write=write)
-
-
-def _fused_through_cache(
-    request: RowRequest, rows: AttentionRows, buffers: tuple[Columns[Level], ...], share: Floats
-) -> Variant:
-    """Blocks live in the units' own buffers.
-
-    The cache serves the re-reads of keys and values while those of the heads in flight fit it.
-    """
-    cache, unit = buffers[0], buffers[-1]
-    traffic = map_attention(
-        rows, unit.size_bytes * unit.usable, double=unit.buffering is Buffering.DOUBLE
-    )
-    words = (rows.head_dim + rows.value_dim)[:, None] * rows.kv_bytes[:, None]
-    once = rows.kv_heads * rows.kv_length[:, None] * words
-    passes = np.ceil((rows.group * rows.positions)[:, None] / np.maximum(traffic.row_block, 1.0))
-    in_flight = np.minimum(rows.kv_heads, np.maximum(unit.instances / passes, 1.0))
-    kept = (
-        in_flight * rows.kv_length[:, None] * words
-        <= cache.instances * cache.size_bytes * cache.usable
-    )
-    kv = np.where(kept, np.minimum(once, traffic.memory_kv_bytes), traffic.memory_kv_bytes)
-    queries = traffic.memory_read_bytes - traffic.memory_kv_bytes
-    variant = _variant(
-        traffic, share, buffer_read=queries + traffic.memory_kv_bytes * share,
-        buffer_write=traffic.memory_write_bytes,
-    )  # fmt: skip
-    return Variant(
-        memory_read=queries + kv * share, memory_write=variant.memory_write, memory_kv=kv * share,
-        buffer_read=variant.buffer_read, buffer_write=variant.buffer_write, scores=variant.scores,
-        row_block=variant.row_block, fits=variant.fits, is_fused=variant.is_fused,
-    )  # fmt: skip
-
-
-def _variant(
-    traffic: AttentionTraffic, share: Floats, *, buffer_read: Floats, buffer_write: Floats
-) -> Variant:
-    kv = traffic.memory_kv_bytes * share
-    return Variant(
-        memory_read=traffic.memory_read_bytes - traffic.memory_kv_bytes + kv,
-        memory_write=traffic.memory_write_bytes, memory_kv=kv,
-        buffer_read=buffer_read, buffer_write=buffer_write,
-        scores=traffic.executed_scores * share, row_block=traffic.row_block, fits=traffic.fits,
-        is_fused=np.ones(traffic.fits.shape, dtype=np.bool_),
-    )  # fmt: skip
-
-
-def _unfused(
-    rows: AttentionRows, fused: Variant, share: Floats, buffers: tuple[Columns[Level], ...]
-) -> Variant:
-    """Scores are written to memory and read back once, as probabilities in the queries' format.
-
-    Two GEMMs in tiles: rows are shared among units as keys are.
-    """
-    read, write = unfused_attention_bytes(rows, rows.q_bytes)
-    once = (
-        rows.kv_heads * (rows.kv_length * (rows.head_dim + rows.value_dim) * rows.kv_bytes)[:, None]
-    )
-    spilled = (write - fused.memory_write) * (1.0 - share)
-    kv = once * share
-    read, write = read - once + kv - spilled, write - spilled
-    # A scratchpad is written by memory and read by it, too; one without a buffer behind it has its
-    # traffic with the arrays added where they are known.
-    buffer_read, buffer_write = read, write
-    if buffers[0].management is Management.SOFTWARE:
-        alone = len(buffers) == 1
-        buffer_read, buffer_write = (write, read) if alone else (read + write, read + write)
-    block = np.minimum(rows.group * rows.positions, KEY_TILE)[:, None]
-    return Variant(
-        memory_read=read, memory_write=write, memory_kv=kv, buffer_read=buffer_read,
-        buffer_write=buffer_write, scores=fused.scores, row_block=np.broadcast_to(block, read.shape),
-        fits=np.ones(read.shape, dtype=np.bool_), is_fused=np.zeros(read.shape, dtype=np.bool_),
-    )  # fmt: skip
+    counts = dict(variant.vector)
+    shares: list[tuple[Columns[Engine], dict[str, Floats]]] = [(vectors.main, counts)]
+    if vectors.special is not None:
+        exponentials = {"transcendental": counts.pop("transcendental")}
+        shares.append((vectors.special, exponentials))
+    for engine, work in shares:
+        seconds, joules, missing = vector_work(engine, work)
+        ledger.add_compute(picked, engine.name, seconds, joules)
+        if missing:
+            text = f"{engine.name} of {machine.name} has no rate for {', '.join(missing)}"
+            ledger.cannot_run(picked, text)

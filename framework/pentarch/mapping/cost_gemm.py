@@ -1,5 +1,6 @@
 """Cost of GEMM rows on any machine: compute, traffic at every level, energy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,60 @@ from pentarch.hardware.parts import Buffering, EngineKind, Level, Management, St
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.arrays import array_seconds
 from pentarch.mapping.assemble import RowLedger
+from pentarch.mapping.cached_gemm import add_cached_gemm
+from pentarch.mapping.compilation import load_sums
+from pentarch.mapping.cost_deep import add_deep
 from pentarch.mapping.costs import RowCosts, RowRequest
-from pentarch.mapping.gemm import GemmRows, TwoLevelBuffers, map_gemms, map_gemms_one_level
-from pentarch.mapping.menu import MenuShape, choose_tiles
+from pentarch.mapping.gemm import (
+    GemmRows,
+    GemmTraffic,
+    TwoLevelBuffers,
+    map_gemms,
+    map_gemms_one_level,
+)
+from pentarch.mapping.resident import fully_resident, memory_bytes
 from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
 from pentarch.workload.formats import number_format
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GemmGroup:
+    """The GEMM rows of one pair of formats."""
+
+    a_format: str
+    """Number format of A."""
+    b_format: str
+    """Number format of B."""
+    picked: npt.NDArray[np.intp]
+    """Positions of the rows in their table, R of them."""
+    columns: Mapping[str, Floats]
+    """Columns of the table for these rows, shape (R, 1)."""
+    words: Mapping[str, Floats]
+    """Bytes per word by format column, shape (R,)."""
+    has_experts: bool
+    """Whether some row has experts."""
+
+
+def gemm_groups(table: GemmTable) -> tuple[GemmGroup, ...]:
+    """Return the rows of a table by the formats that they multiply."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for index, pair in enumerate(zip(table.a_formats, table.b_formats, strict=True)):
+        members.setdefault(pair, []).append(index)
+    return tuple(
+        GemmGroup(
+            a_format=pair[0], b_format=pair[1], picked=np.array(rows, dtype=np.intp),
+            columns={
+                name: getattr(table, name)[rows][:, None]
+                for name in ("rows", "k", "n", "experts", "experts_per_token")
+            },
+            words={
+                name: bits_to_bytes(tuple(getattr(table, name)[row] for row in rows))
+                for name in ("a_formats", "b_formats", "out_formats")
+            },
+            has_experts=bool((table.experts[rows] != 0).any()),
+        )
+        for pair, rows in members.items()
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,27 +76,36 @@ class GemmShape:
 
     rows: GemmTable
     """The table the rows are part of."""
-    picked: npt.NDArray[np.intp]
-    """Positions of the rows in the table, R of them."""
+    group: GemmGroup
+    """The rows."""
     m: Floats
     """Rows of A of one instance, (R, N)."""
     instances: Floats
     """Equal GEMMs: experts that some token visits, (R, N)."""
+    is_single: bool
+    """Whether every row is one GEMM."""
+
+    @property
+    def picked(self) -> npt.NDArray[np.intp]:
+        """Positions of the rows in the table, R of them."""
+        return self.group.picked
 
     def column(self, name: str) -> Floats:
         """Return a column of the table for the picked rows, shape (R, 1)."""
-        values: Floats = getattr(self.rows, name)[self.picked][:, None]
-        return values
+        return self.group.columns[name]
 
     def word_bytes(self, name: str) -> Floats:
         """Return the bytes per word of one of the format columns, shape (R,)."""
-        names: tuple[str, ...] = getattr(self.rows, name)
-        return bits_to_bytes(tuple(names[index] for index in self.picked))
+        return self.group.words[name]
+
+    def of_all(self, values: Floats) -> Floats:
+        """Return a figure of one instance times the instances, (R, N)."""
+        return values if self.is_single else values * self.instances
 
     @property
     def macs(self) -> Floats:
         """Multiply-accumulates without padding, (R, N)."""
-        product: Floats = self.m * self.instances * self.column("k") * self.column("n")
+        product: Floats = self.of_all(self.m) * self.column("k") * self.column("n")
         return product
 
 
@@ -63,11 +122,8 @@ def cost_gemm(request: RowRequest) -> RowCosts:
     if not isinstance(table, GemmTable):
         raise TypeError(f"GEMM rows expected, got {type(table).__name__}")
     ledger = RowLedger(request, count=len(table.names))
-    by_format: dict[tuple[str, str], list[int]] = {}
-    for index, pair in enumerate(zip(table.a_formats, table.b_formats, strict=True)):
-        by_format.setdefault(pair, []).append(index)
-    for (a_format, b_format), rows in by_format.items():
-        picked = np.array(rows, dtype=np.intp)
+    for group in request.memo.of(table, "gemm groups", lambda: gemm_groups(table)):
+        picked, a_format, b_format = group.picked, group.a_format, group.b_format
         product = resolve(request.machine, a_format, b_format)
         if product is None:
             ledger.cannot_run(
@@ -76,10 +132,12 @@ def cost_gemm(request: RowRequest) -> RowCosts:
             continue
         if product.note:
             ledger.note(product.note)
-        shape = _shape(table, picked, request.sequences[picked])
+        shape = gemm_shape(table, group, request.sequences)
         ledger.add_macs(picked, shape.macs, product)
+        # Units behind a cache convert inside their tiles (`mapping.cached_gemm`).
         if (
             product.dequantized
+            and not is_cached(request.machine, product)
             and number_format(b_format).bits < number_format(product.format).bits
         ):
             _add_dequantization(ledger, request.machine, shape)
@@ -87,16 +145,36 @@ def cost_gemm(request: RowRequest) -> RowCosts:
     return ledger.costs()
 
 
-def _shape(table: GemmTable, picked: npt.NDArray[np.intp], sequences: Floats) -> GemmShape:
-    tokens = table.rows[picked][:, None] * sequences
-    experts = table.experts[picked][:, None]
+def gemm_shape(table: GemmTable, group: GemmGroup, sequences: Floats) -> GemmShape:
+    """Return the GEMMs that rows stand for.
+
+    Args:
+        table: The table the rows are part of.
+        group: The rows.
+        sequences: Sequences at once of every row of the table, (rows, N).
+    """
+    own = sequences if len(group.picked) == len(table.names) else sequences[group.picked]
+    tokens = group.columns["rows"] * own
+    if not group.has_experts:
+        m = np.maximum(tokens, 1.0)
+        is_single = bool((tokens >= 1.0).all())
+        instances = np.ones(m.shape) if is_single else tokens / m
+        return GemmShape(rows=table, group=group, m=m, instances=instances, is_single=is_single)
+    experts = group.columns["experts"]
     is_dense = experts == 0
-    work = tokens * np.where(is_dense, 1.0, table.experts_per_token[picked][:, None])
+    work = tokens * np.where(is_dense, 1.0, group.columns["experts_per_token"])
     # Expected distinct experts under uniform routing (definitions.md, MoE).
     share = np.minimum(work / (tokens * np.maximum(experts, 1.0)), 1.0)
     visited = np.where(is_dense, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
     m = np.maximum(work / visited, 1.0)
-    return GemmShape(rows=table, picked=picked, m=m, instances=work / m)
+    return GemmShape(rows=table, group=group, m=m, instances=work / m, is_single=False)
+
+
+def is_cached(machine: MachineTable, product: Product) -> bool:
+    """Return whether an engine takes tiles from a menu through a cache."""
+    outer = machine.levels[1:2]
+    cached = bool(outer) and outer[0].management is Management.CACHE
+    return cached and product.engine.tile_menu is not None
 
 
 def _add_dequantization(ledger: RowLedger, machine: MachineTable, shape: GemmShape) -> None:
@@ -122,17 +200,21 @@ def _add_mapping(
     if product.engine.kind is EngineKind.IN_MEMORY:
         _add_in_memory(ledger, request, product, shape)
     elif product.engine.tile_menu is not None and kinds[:1] == (Management.CACHE,):
-        _add_menu(ledger, request, product, shape, buffers)
-    elif kinds and all(kind is Management.SOFTWARE for kind in kinds) and len(kinds) <= 2:
-        _add_optimum(ledger, request, product, shape, buffers)
+        add_cached_gemm(ledger, product, shape, buffers)
+    elif kinds and all(kind is Management.SOFTWARE for kind in kinds):
+        objective = request.runtime.objective
+        if len(kinds) <= 2 and objective == "time":
+            _add_optimum(ledger, request, product, shape, buffers)
+        else:
+            add_deep(ledger, request, product, shape, buffers, objective)
     else:
         order = " -> ".join(
             f"{level.name} ({level.management})" for level in machine.levels[: inner + 1]
         )
         raise InputError(
-            f"Machine {machine.name} ({machine.backend}): no mapper for the levels {order}. Expected one "
-            "or two software-managed buffers, or a cache before an engine with a tile menu. A back-end "
-            "can cost GEMM rows itself with `cost_rows`."
+            f"Machine {machine.name} ({machine.backend}): no mapper for the levels {order}. Expected "
+            "software-managed buffers, or a cache before an engine with a tile menu. A back-end can cost "
+            "GEMM rows itself with `cost_rows`."
         )
 
 
@@ -156,7 +238,7 @@ def _add_in_memory(
     if engine.feeds_from != memory.name:
         held = nothing.astype(np.bool_)
         if request.resident_weights is not None:
-            held = np.broadcast_to(request.resident_weights, shape.m.shape)
+            held = request.resident_weights[shape.picked] >= 1.0
         ledger.restrict(shape.picked, held, f"{engine.feeds_from} cannot hold all weights")
 
 
@@ -166,7 +248,7 @@ def _add_optimum(
 ) -> None:  # fmt: skip
     memory, outer = request.machine.levels[0], buffers[0]
     k, n = shape.column("k"), shape.column("n")
-    part_bytes = shape.m * n * number_format(shape.rows.spill_format).bytes * shape.instances
+    part_bytes = shape.of_all(shape.m * (n * number_format(shape.rows.spill_format).bytes))
     seconds, split = array_seconds(
         product, m=shape.m, k=k, n=n, instances=shape.instances,
         spill_s=2.0 * part_bytes / level_bandwidth(outer),
@@ -180,11 +262,11 @@ def _add_optimum(
     read, write = _streamed(shape, product)
     if len(buffers) == 1:
         traffic = map_gemms_one_level(rows, outer_bytes, outer.buffering is Buffering.DOUBLE)
+        taken, given = _at_memory(request, shape, traffic)
         # What memory delivers is written here, and what it takes is read here.
         ledger.add_traffic(
-            shape.picked, outer, read + traffic.memory_write_bytes * shape.instances,
-            write + traffic.memory_read_bytes * shape.instances,
-        )  # fmt: skip
+            shape.picked, outer, read + shape.of_all(given), write + shape.of_all(taken)
+        )
     else:
         inner = buffers[1]
         traffic = map_gemms(
@@ -197,36 +279,44 @@ def _add_optimum(
                 sram_double=outer.buffering is Buffering.DOUBLE,
                 register_double=inner.buffering is Buffering.DOUBLE,
             ),
-            seconds / shape.instances,
+            seconds if shape.is_single else seconds / shape.instances,
             store=request.store,
         )
         if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
             raise TypeError("a two-boundary mapping came without SRAM traffic")
+        taken, given = _at_memory(request, shape, traffic)
+        filled = shape.of_all(traffic.sram_read_bytes - traffic.memory_write_bytes)
+        drained = shape.of_all(traffic.sram_write_bytes - traffic.memory_read_bytes)
         ledger.add_traffic(
-            shape.picked, outer, traffic.sram_read_bytes * shape.instances,
-            traffic.sram_write_bytes * shape.instances,
-        )  # fmt: skip
-        filled = (traffic.sram_read_bytes - traffic.memory_write_bytes) * shape.instances
-        drained = (traffic.sram_write_bytes - traffic.memory_read_bytes) * shape.instances
+            shape.picked, outer, filled + shape.of_all(given), drained + shape.of_all(taken)
+        )
         ledger.add_traffic(shape.picked, inner, read + drained, write + filled)
     for level in buffers:  # the arrays wait for partial sums: their time is the arrays'
         ledger.add_traffic(shape.picked, level, spilled, spilled, timed=False)
     ledger.restrict(shape.picked, traffic.fits, f"{outer.name} cannot hold the smallest tile")
-    ledger.add_traffic(
-        shape.picked, memory, traffic.memory_read_bytes * shape.instances,
-        traffic.memory_write_bytes * shape.instances,
+    ledger.add_traffic(shape.picked, memory, shape.of_all(taken), shape.of_all(given))
+
+
+def _at_memory(
+    request: RowRequest, shape: GemmShape, traffic: GemmTraffic
+) -> tuple[Floats, Floats]:
+    """Return the bytes of one instance that memory delivers and takes, (R, N) each."""
+    once = shape.column("k") * shape.column("n") * shape.word_bytes("b_formats")[:, None]
+    return memory_bytes(
+        request, shape.picked, (traffic.memory_read_bytes, traffic.memory_write_bytes),
+        (traffic.memory_b_bytes, once),
     )  # fmt: skip
 
 
 def _mapper_rows(request: RowRequest, shape: GemmShape) -> GemmRows:
-    count, resident = len(shape.picked), request.resident_weights
+    count = len(shape.picked)
     return GemmRows(
         m=np.ceil(shape.m), k=shape.column("k")[:, 0], n=shape.column("n")[:, 0],
         a_bytes=shape.word_bytes("a_formats"), b_bytes=shape.word_bytes("b_formats"),
         out_bytes=shape.word_bytes("out_formats"),
         accumulator_bytes=np.full(count, number_format(shape.rows.accumulator_format).bytes),
         spill_bytes=np.full(count, number_format(shape.rows.spill_format).bytes),
-        b_resident=None if resident is None else np.broadcast_to(resident, shape.m.shape),
+        b_resident=fully_resident(request, shape.picked, shape.m.shape),
     )  # fmt: skip
 
 
@@ -237,53 +327,13 @@ def _streamed(shape: GemmShape, product: Product) -> tuple[Floats, Floats]:
     word of B once for every `rows` rows of A and writes each sum once; a weight-stationary one
     reads B once, and its sums come back for every further `rows` rows of B.
     """
-    engine = product.engine
-    k, n = shape.column("k"), shape.column("n")
-    a_words = shape.m * k * np.ceil(n / engine.columns)
-    sums = shape.m * n
-    b_words, returned = k * n * np.ceil(shape.m / engine.rows), np.zeros_like(sums)
-    if engine.stationary is Stationary.WEIGHT:
-        held_bytes = number_format(shape.rows.accumulator_format).bytes
-        b_words, returned = k * n, (np.ceil(k / engine.rows) - 1.0) * sums * held_bytes
-    read = (
-        a_words * shape.word_bytes("a_formats")[:, None]
-        + b_words * shape.word_bytes("b_formats")[:, None]
-        + returned
-    )
-    write = sums * shape.word_bytes("out_formats")[:, None] + returned
-    return read * shape.instances, write * shape.instances
-
-
-def _add_menu(
-    ledger: RowLedger, request: RowRequest, product: Product, shape: GemmShape,
-    buffers: tuple[Columns[Level], ...],
-) -> None:  # fmt: skip
-    memory, cache = request.machine.levels[0], buffers[0]
-    choice = choose_tiles(
-        MenuShape(
-            m=shape.m, k=shape.column("k"), n=shape.column("n"), instances=shape.instances,
-            a_bytes=shape.word_bytes("a_formats")[:, None], b_bytes=shape.word_bytes("b_formats")[:, None],
-            out_bytes=shape.word_bytes("out_formats")[:, None],
-            spill_bytes=np.full((len(shape.picked), 1), number_format(shape.rows.spill_format).bytes),
-        ),
-        product, memory, cache,
+    engine, sums = product.engine, load_sums()
+    held = np.full(len(shape.picked), number_format(shape.rows.accumulator_format).bytes)
+    words = [shape.word_bytes(name) for name in ("a_formats", "b_formats", "out_formats")]
+    rows = np.column_stack([shape.column("k"), shape.column("n"), *words, held])
+    out = np.empty((2, *shape.m.shape))
+    sums.stream(
+        sums.door(shape.m), rows, np.stack([engine.rows, engine.columns]),
+        engine.stationary is Stationary.WEIGHT, out,
     )  # fmt: skip
-    ledger.add_compute(shape.picked, product.engine.name, choice.compute_s, None, energy_known=True)
-    ledger.add_padding(shape.picked, np.maximum(choice.executed_macs - shape.macs, 0.0))
-    units = choice.active_units
-    ledger.add_traffic(
-        shape.picked, memory, choice.memory_read_bytes, choice.memory_write_bytes, requesters=units
-    )
-    ledger.add_traffic(
-        shape.picked, cache, choice.cache_read_bytes, choice.cache_write_bytes, requesters=units
-    )
-    # What memory delivers is written into the cache, and what it takes is read from it; that costs
-    # energy, and its time is the memory's.
-    ledger.add_traffic(
-        shape.picked, cache, choice.memory_write_bytes, choice.memory_read_bytes, timed=False
-    )
-    if len(buffers) > 1:
-        fill = choice.cache_read_bytes
-        ledger.add_traffic(shape.picked, buffers[-1], choice.unit_read_bytes, fill, timed=False)
-    for name in ("tile", "split", "waves"):
-        ledger.add_detail(shape.picked, name, getattr(choice, name))
+    return shape.of_all(out[0]), shape.of_all(out[1])

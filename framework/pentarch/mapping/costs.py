@@ -1,8 +1,11 @@
 """What the engine is asked and what it answers: requests for costs of rows, and the costs."""
 
-from collections.abc import Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,41 @@ from pentarch.mapping.gemm import FrontStore
 AnyRows = GemmTable | AttentionTable | VectorTable | CollectiveTable
 """Rows of one kind."""
 
+T = TypeVar("T")
+
+REMEMBERED = 256
+"""Facts about rows that one memo keeps."""
+
+
+class RowMemo:
+    """Keeps what follows from rows alone, so that it is found once per plan and not once per batch.
+
+    Threads may share one: what is kept is never changed, and making it twice does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, Hashable], tuple[AnyRows, object]] = OrderedDict()
+
+    def of(self, rows: AnyRows, what: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` returned for these rows.
+
+        Args:
+            rows: The rows, told apart by identity.
+            what: Which fact about them; it names everything else that the fact depends on.
+            make: Finds it.
+        """
+        key = (id(rows), what)
+        entry = self._kept.get(key)
+        if entry is not None and entry[0] is rows:
+            return cast(T, entry[1])
+        made = make()
+        with self._lock:
+            self._kept[key] = (rows, made)
+            while len(self._kept) > REMEMBERED:
+                self._kept.popitem(last=False)
+        return made
+
 
 class Fidelity(StrEnum):
     """How a cost was found; the weakest first."""
@@ -25,6 +63,53 @@ class Fidelity(StrEnum):
     TABULATED = "tabulated"
     SIMULATED = "simulated"
     MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheState:
+    """What a cache managed by hardware holds when rows start.
+
+    Inputs that fit half of it are there, written by the operator before. Everything else follows
+    from what is touched until the same data come round again, which random replacement spares with
+    the probability of `mapping.menu.kept_share`.
+    """
+
+    copies: Floats | None = None
+    """Sets of weights (or of keys and values) that a timing loop goes through, shape (R,), infinite
+    where none is met again; `None` in a model, where the weights of all other layers come first."""
+    footprint: Floats | None = None
+    """Bytes of weights touched between two uses of the same, shape (R,), where they are not `copies`
+    equal sets; NaN where they are; `None` means they always are."""
+
+    @classmethod
+    def layer(cls) -> "CacheState":
+        """Return the state inside a model: activations that fit are warm, weights are not."""
+        return cls()
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether the rows are part of a model that runs from its first layer to its last."""
+        return self.copies is None and self.footprint is None
+
+    def take(self, picked: npt.NDArray[np.intp]) -> "CacheState":
+        """Return the state for some of the rows."""
+        return CacheState(
+            copies=None if self.copies is None else self.copies[picked],
+            footprint=None if self.footprint is None else self.footprint[picked],
+        )
+
+    def between(self, weights: Floats) -> Floats:
+        """Return the bytes of weights touched between two uses of the same, shape (R, N).
+
+        Args:
+            weights: Bytes of one set, (R, N).
+        """
+        sets = np.full(len(weights), np.inf) if self.copies is None else self.copies
+        touched: Floats = np.where(weights > 0.0, weights * sets[:, None], 0.0)
+        if self.footprint is None:
+            return touched
+        stated = self.footprint[:, None]
+        return np.where(np.isnan(stated), touched, stated)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +128,19 @@ class RowRequest:
     """The software stack."""
     reserved_bytes: Floats | None = None
     """Bytes of the outermost on-chip buffer that resident data take, shape (N,)."""
-    resident_weights: npt.NDArray[np.bool_] | None = None
-    """Whether weights live in the outermost on-chip buffer, shape (N,)."""
-    resident_kv: npt.NDArray[np.bool_] | None = None
-    """Whether the KV cache lives there, shape (N,)."""
+    resident_weights: Floats | None = None
+    """Share of each row's weights that lives in the outermost on-chip buffer, shape (R, N)."""
+    resident_kv: Floats | None = None
+    """Share of the KV cache that lives there, shape (N,)."""
+    resident_activations: npt.NDArray[np.bool_] | None = None
+    """Whether the inputs and outputs of a row stay there, shape (R, N)."""
     store: FrontStore | None = None
     """Mappings found before, kept by the caller."""
+    memo: RowMemo = field(default_factory=RowMemo)
+    """What follows from the rows alone, kept by the caller."""
+    cached: CacheState | None = None
+    """What a cache managed by hardware holds when the rows start; `None` for nothing: each operator
+    alone, everything cold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +175,24 @@ class RowCosts:
     """What the reader should know: fallbacks, clipped values."""
     detail: Mapping[str, Floats] = field(default_factory=dict)
     """Further figures for explanation, such as tile sizes."""
+    overlap: Floats | None = None
+    """Exponent with which the terms of each row overlap, (R, N), infinite for perfect overlap, where
+    its kernel has one of its own; `None` means the machine's."""
+    host_s: Floats | None = None
+    """Host time of each row, (R, N), where its kernel has one of its own; `None` means the
+    runtime's."""
+    start_share: Floats | None = None
+    """Factor on the machine's operator start, (R, N), where kernels have one; `None` means 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowSums:
+    """What one query spends on rows of one kind: prefill and decode, arrays of shape (2, N)."""
+
+    busy_s: Floats
+    """Sum of the rows' times at nominal clock."""
+    energy_j: Mapping[str, Floats | None]
+    """Dynamic energy by component; `None` when a figure is unknown."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -11,6 +12,7 @@ from pentarch.errors import CostError
 from pentarch.graph.operators import OperatorKind
 from pentarch.hardware.columns import Floats
 from pentarch.mapping.assemble import stacked_names
+from pentarch.mapping.compilation import load_sums
 from pentarch.mapping.cost_attention import cost_attention
 from pentarch.mapping.cost_collective import cost_collective
 from pentarch.mapping.cost_gemm import cost_gemm
@@ -44,7 +46,10 @@ def check_costs(request: RowRequest, costs: RowCosts) -> None:
     named += [
         (f"energy_j[{key}]", values) for key, values in costs.energy_j.items() if values is not None
     ]
+    sums = load_sums()
     for figure, values in named:
+        if sums.is_sound(sums.door(values)):
+            continue
         good = np.isfinite(values) & (values >= 0)
         if not good.all():
             row, design = np.unravel_index(int(np.argmin(good)), good.shape)
@@ -54,16 +59,21 @@ def check_costs(request: RowRequest, costs: RowCosts) -> None:
             )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RowTimes:
     """Time of R rows on N designs for one execution of each, at one clock; shapes (R, N)."""
 
     total_s: Floats
     """Time of the row: fixed part + combined terms."""
-    terms_s: Floats
-    """Busy time by resource, shape (resources, R, N)."""
+    terms: tuple[Floats, ...]
+    """Busy time of each resource."""
     resources: tuple[str, ...]
-    """Engines, levels and links, in the order of `terms_s`."""
+    """Engines, levels and links, in the order of `terms`."""
+
+    @cached_property
+    def terms_s(self) -> Floats:
+        """Busy time by resource, shape (resources, R, N)."""
+        return np.stack(self.terms) if self.terms else np.zeros((0, *self.total_s.shape))
 
     @property
     def bottleneck(self) -> npt.NDArray[np.intp]:
@@ -81,11 +91,17 @@ def row_times(costs: RowCosts, *, overlap: Floats | None) -> RowTimes:
     """
     names = stacked_names(costs.compute_s, costs.level_s)
     if not names:
-        empty = np.zeros((0, *costs.fixed_s.shape))
-        return RowTimes(total_s=costs.fixed_s, terms_s=empty, resources=())
-    nothing = np.zeros(costs.fixed_s.shape)
-    terms = np.stack(
-        [costs.compute_s.get(name, nothing) + costs.level_s.get(name, nothing) for name in names]
-    )
-    total = costs.fixed_s + combine(list(terms), overlap)
-    return RowTimes(total_s=total, terms_s=terms, resources=names)
+        return RowTimes(total_s=costs.fixed_s, terms=(), resources=())
+    terms = tuple(_busy(costs.compute_s.get(name), costs.level_s.get(name)) for name in names)
+    total = costs.fixed_s + combine(terms, overlap if costs.overlap is None else costs.overlap)
+    return RowTimes(total_s=total, terms=terms, resources=names)
+
+
+def _busy(compute: Floats | None, moving: Floats | None) -> Floats:
+    """Return the busy time of one resource, of which at least one part is there."""
+    if compute is None or moving is None:
+        found = moving if compute is None else compute
+        if found is None:
+            raise ValueError("a resource has no busy time")
+        return found
+    return compute + moving

@@ -189,9 +189,9 @@ def map_gemms(
         InputError: A size or rate is not positive and finite, a shape does not match, or an
             energy objective comes without energies.
     """
-    m, table, resident = _operator_arrays(rows)
+    m, table, resident = operator_arrays(rows)
     designs = _design_arrays(buffers, m.shape[1])
-    compute = _array("compute_s", compute_s, m.shape, least=0.0)
+    compute = checked_array("compute_s", compute_s, m.shape, least=0.0)
     rates = _rates(buffers, designs, m.shape, objective)
     kernels = load_kernels()
     fields = len(kernels.TRAFFIC_FIELDS) + (len(kernels.TILE_FIELDS) if detail else 0)
@@ -236,13 +236,13 @@ def map_gemms_one_level(
     Raises:
         InputError: A size is not positive and finite, or a shape does not match.
     """
-    m, table, resident = _operator_arrays(rows)
+    m, table, resident = operator_arrays(rows)
     if uneven and resident.any():
         raise InputError(
             "Uneven tiles are not defined where B is resident. Use even tiles (uneven=False), "
             "or leave b_resident out."
         )
-    capacity = _capacity(_array("buffer_bytes", buffer_bytes, (m.shape[1],)), double=double)
+    capacity = _capacity(checked_array("buffer_bytes", buffer_bytes, (m.shape[1],)), double=double)
     kernels = load_kernels()
     out = np.empty((m.shape[0], len(kernels.ONE_LEVEL_FIELDS) if detail else 5, m.shape[1]))
     kernels.map_one_boundary(
@@ -271,9 +271,9 @@ def least_time_s(rows: GemmRows, buffers: TwoLevelBuffers, compute_s: Array) -> 
     Raises:
         InputError: As `map_gemms`.
     """
-    m, _, _ = _operator_arrays(rows)
+    m, _, _ = operator_arrays(rows)
     designs = _design_arrays(buffers, m.shape[1])
-    compute = _array("compute_s", compute_s, m.shape, least=0.0)
+    compute = checked_array("compute_s", compute_s, m.shape, least=0.0)
     outer = map_gemms_one_level(rows, designs[0], False)
     inner = map_gemms_one_level(replace(rows, b_resident=None), designs[1], False)
     d = outer.memory_read_bytes + outer.memory_write_bytes
@@ -381,20 +381,22 @@ def _stacked(out: Array, first: int) -> Array:
     return np.ascontiguousarray(out[:, first : first + 3].swapaxes(0, 1))
 
 
-def _operator_arrays(rows: GemmRows) -> tuple[Array, Array, NDArray[np.bool_]]:
+def operator_arrays(rows: GemmRows) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Return m (R, N), the other row figures (R, 7) and residency (R, N), checked."""
     m = np.asarray(rows.m, dtype=np.float64)
     if m.ndim != 2 or not m.size:
         raise InputError(
             f"GemmRows.m has the shape {m.shape}. Expected (rows, designs), at least one of each."
         )
-    m = _array("GemmRows.m", m, m.shape, least=1.0)
+    m = checked_array("GemmRows.m", m, m.shape, least=1.0)
     count = m.shape[0]
     table = np.empty((count, 7))
     names = ("k", "n", "a_bytes", "b_bytes", "out_bytes", "accumulator_bytes", "spill_bytes")
     for column, name in enumerate(names):
         least = 1.0 if column < 2 else None
-        table[:, column] = _array(f"GemmRows.{name}", getattr(rows, name), (count,), least=least)
+        table[:, column] = checked_array(
+            f"GemmRows.{name}", getattr(rows, name), (count,), least=least
+        )
     resident = np.zeros(m.shape, dtype=np.bool_)
     if rows.b_resident is not None:
         resident[:] = rows.b_resident
@@ -407,7 +409,7 @@ def _design_arrays(buffers: TwoLevelBuffers, count: int) -> Array:
     names = ("sram_bytes", "register_bytes", "memory_bytes_per_s", "sram_bytes_per_s")
     for index, name in enumerate(names):
         least = 0.0 if index < 2 else None
-        designs[index] = _array(
+        designs[index] = checked_array(
             f"TwoLevelBuffers.{name}", getattr(buffers, name), (count,), least=least
         )
     designs[0] = _capacity(designs[0], double=buffers.sram_double)
@@ -432,9 +434,9 @@ def _rates(
                 f"The objective {objective!r} needs energies. Give TwoLevelBuffers.energy."
             )
         return rates
-    rates[3] = _array("memory_j_per_byte", energy.memory_j_per_byte, shape[1:], least=0.0)
-    rates[4] = _array("sram_j_per_byte", energy.sram_j_per_byte, shape[1:], least=0.0)
-    _array("other_j", energy.other_j, shape, least=0.0)
+    rates[3] = checked_array("memory_j_per_byte", energy.memory_j_per_byte, shape[1:], least=0.0)
+    rates[4] = checked_array("sram_j_per_byte", energy.sram_j_per_byte, shape[1:], least=0.0)
+    checked_array("other_j", energy.other_j, shape, least=0.0)
     return rates
 
 
@@ -442,7 +444,9 @@ def _capacity(buffer_bytes: Array, *, double: bool) -> Array:
     return np.floor(buffer_bytes / 2.0) if double else buffer_bytes
 
 
-def _array(name: str, values: Any, shape: tuple[int, ...], *, least: float | None = None) -> Array:
+def checked_array(
+    name: str, values: Any, shape: tuple[int, ...], *, least: float | None = None
+) -> Array:
     """Return `values` as the kernels take them: at least `least`, or positive when it is `None`."""
     array = np.require(values, dtype=np.float64, requirements=["C", "W", "A"])
     if array.shape != shape:

@@ -2,20 +2,38 @@
 
 A cache is not a scratchpad: nobody places tiles in it optimally. What is counted on is that the
 tiles of one wave, which run at the same time, share what they read, and that an operand small
-enough to stay in the cache is read from memory once.
+enough to stay in the cache is read from memory once. Tile and split are those with the least time,
+which is what a library's heuristics aim at.
+
+t = (Tc^q + Tf^q + Tm^q)^(1/q) + spill, with
+
+* Tc = waves x (max over work and k-step latency, joined with q, + start + outputs / drain rate),
+* Tf = waves x bytes of a tile's operands / rate at which a unit draws from the cache,
+* Tm = bytes from memory / min(bandwidth, units at work x what one can draw),
+* spill = fixed time + partial sums of a split k over the rate of all units.
+
+waves = tiles / units, of whose fraction the share `wave_share` is paid up to the next whole number.
 """
 
 from dataclasses import dataclass
+from functools import cache as remembered
 
 import numpy as np
 
+from pentarch.errors import InputError
 from pentarch.hardware.columns import Columns, Floats
-from pentarch.hardware.parts import Engine, Level
+from pentarch.hardware.kernel_set import KernelSet
+from pentarch.hardware.parts import Level
 from pentarch.mapping.arithmetic import Product
+from pentarch.mapping.cached_rates import CacheRates
+from pentarch.mapping.compilation import load_waves
 from pentarch.mapping.traffic import level_bandwidth
 
-SPLITS = (1, 2, 4, 8, 16)
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Ways in which the inner dimension may be cut among units."""
+
+REUSE_STEPS = 12
+"""Fixed-point steps of `kept_share`; the share is then known to a percent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +56,24 @@ class MenuShape:
     """Per word of C, (R, 1)."""
     spill_bytes: Floats
     """Per word of a partial sum that leaves its unit, (R, 1)."""
+    kept: Floats | None = None
+    """Share of A, B and C that the cache holds when the row starts, and need not move, (3, R, N);
+    `None` for nothing."""
+    grouped: bool = False
+    """Whether `m` is a mean over GEMMs of unequal heights (experts), which are covered by the
+    expected number of tiles."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MenuRules:
+    """What a runtime's kernel library does with an engine."""
+
+    kernel: KernelSet
+    """Its tiles, splits and factors."""
+    rates: CacheRates
+    """Rates of the designs under it."""
+    converted_per_s: Floats | None = None
+    """Words of B that one unit converts per second, (N,); `None` where it converts none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +81,13 @@ class MenuChoice:
     """The tile and split chosen for each GEMM and design; all shapes are (R, N)."""
 
     compute_s: Floats
+    """Time of the units."""
+    feed_s: Floats
+    """Time in which the units draw operands from the cache."""
+    memory_s: Floats
+    """Time of the memory."""
+    spill_s: Floats
+    """Time after them in which partial sums are added."""
     memory_read_bytes: Floats
     memory_write_bytes: Floats
     cache_read_bytes: Floats
@@ -64,109 +107,109 @@ class MenuChoice:
 
 
 def choose_tiles(
-    shape: MenuShape, product: Product, memory: Columns[Level], cache: Columns[Level]
+    shape: MenuShape, product: Product, cache: Columns[Level], rules: MenuRules
 ) -> MenuChoice:
     """Choose, for each GEMM and design, the tile and split with the least time.
 
-    Time is the largest of compute, cache and memory time. Ties go to the earlier menu entry and
-    the smaller split.
+    Ties go to the earlier menu entry and the smaller split.
 
     Args:
         shape: The GEMMs.
         product: Engine and format; the engine has a tile menu.
-        memory: Outermost level.
         cache: The cache between memory and the units.
+        rules: What the library does.
+
+    Raises:
+        InputError: No tile of the menu is as large as the library's smallest.
     """
     menu = product.engine.tile_menu
     if not menu:
         raise ValueError(f"engine {product.engine.name} has no tile menu")
-    options = [(*tile, split) for tile in menu for split in SPLITS]
-    tile_m, tile_n, tile_k, split = np.array(options, dtype=np.float64).T[:, :, None, None]
-    found = _options(shape, product, memory, cache, _Tiles(tile_m, tile_n, tile_k, split))
-    # The first of equal times wins: menu order, then the smaller split.
-    chosen = np.argmin(found["time"], axis=0)[None]
-    best = {
-        key: np.take_along_axis(np.broadcast_to(values, found["time"].shape), chosen, axis=0)[0]
-        for key, values in found.items()
-    }
+    kernel = rules.kernel
+    options = _options(tuple(menu), kernel.most_parts, kernel.least_area)
+    if not len(options):
+        raise InputError(
+            f"Kernels for {kernel.operator} have no tile below {kernel.least_area:g} outputs, and the "
+            f"menu of {product.engine.name} has none above. Lower `least_area` in the runtime."
+        )
+    kernels = load_waves()
+    m, instances = (np.require(x, np.float64, ["C", "W"]) for x in (shape.m, shape.instances))
+    kept = np.zeros((3, *m.shape)) if shape.kept is None else np.ascontiguousarray(shape.kept)
+    out = np.empty((len(kernels.OUT_FIELDS), *m.shape))
+    kernels.choose_waves(
+        m, instances, kept, _rows(shape, product, menu), options,
+        _designs(product, cache, rules), out,
+    )  # fmt: skip
+    found = dict(zip(kernels.OUT_FIELDS, out, strict=True))
+    option = found["option"].astype(np.intp)
     return MenuChoice(
-        compute_s=best["compute"], memory_read_bytes=best["memory_read"],
-        memory_write_bytes=best["memory_write"], cache_read_bytes=best["cache_read"],
-        cache_write_bytes=best["cache_write"], unit_read_bytes=best["unit_read"],
-        active_units=best["active"], tile=(chosen[0] // len(SPLITS)).astype(np.float64),
-        split=best["split"], waves=best["waves"], executed_macs=best["executed"],
+        compute_s=found["compute_s"], feed_s=found["feed_s"], memory_s=found["memory_s"],
+        spill_s=found["spill_s"],
+        memory_read_bytes=found["memory_read"], memory_write_bytes=found["memory_write"],
+        cache_read_bytes=found["cache_read"], cache_write_bytes=found["cache_write"],
+        unit_read_bytes=found["unit_read"], active_units=found["active"],
+        tile=options[option, 3], split=options[option, 2], waves=found["waves"],
+        executed_macs=found["executed"],
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tiles:
-    """Tile sizes and splits of O options, each of shape (O, 1, 1)."""
-
-    m: Floats
-    n: Floats
-    k: Floats
-    split: Floats
-
-
-def _options(
-    shape: MenuShape, product: Product, memory: Columns[Level], cache: Columns[Level], tiles: _Tiles
-) -> dict[str, Floats]:
-    """Return time, bytes and waves of every option, broadcastable to (O, R, N)."""
-    engine, split = product.engine, tiles.split
-    depth = np.ceil(shape.k / split / tiles.k) * tiles.k
-    down, across = np.ceil(shape.m / tiles.m), np.ceil(shape.n / tiles.n)
-    count = down * across * split * shape.instances
-    waves = np.ceil(count / engine.units)
-    active = np.minimum(count, engine.units)
-    compute = waves * _tile_cycles(product, tiles, depth) / engine.clock_hz
-    reads = across * shape.m * shape.k * shape.a_bytes + down * shape.k * shape.n * shape.b_bytes
-    outputs = shape.m * shape.n * shape.out_bytes
-    partials = (split - 1.0) * shape.m * shape.n * shape.spill_bytes
-    cache_read = (reads + partials) * shape.instances
-    cache_write = (outputs + partials) * shape.instances
-    memory_read = _memory_reads(shape, engine, cache, tiles, down=down, across=across)
-    memory_write = outputs * shape.instances
-    time = np.maximum(
-        np.maximum(compute, (cache_read + cache_write) / level_bandwidth(cache, requesters=active)),
-        (memory_read + memory_write) / level_bandwidth(memory, requesters=active),
-    )
-    # A part of k without a single k step is no part: its unit would draw bandwidth for nothing.
-    time = np.where(depth * (split - 1.0) < shape.k, time, np.inf)
-    rereads = np.ceil(tiles.m / engine.rows)
-    unit_read = count * depth * (tiles.m * shape.a_bytes + tiles.n * shape.b_bytes * rereads)
-    return {
-        "time": time, "compute": compute, "memory_read": memory_read, "memory_write": memory_write,
-        "cache_read": cache_read, "cache_write": cache_write, "unit_read": unit_read,
-        "active": active, "waves": waves, "split": split,
-        "executed": count * tiles.m * tiles.n * depth,
-    }  # fmt: skip
+@remembered
+def _options(menu: tuple[tuple[int, int, int], ...], most_parts: int, least_area: float) -> Floats:
+    """Return tile rows, tile columns, split and number of the menu entry, shape (O, 4)."""
+    options = [
+        (tile[0], tile[1], split, number)
+        for number, tile in enumerate(menu)
+        for split in SPLITS
+        if tile[0] * tile[1] >= least_area and split <= most_parts
+    ]
+    found: Floats = np.array(options, dtype=np.float64)
+    found.flags.writeable = False
+    return found
 
 
-def _tile_cycles(product: Product, tiles: _Tiles, depth: Floats) -> Floats:
-    """Return the cycles of one tile on one unit; a tile of few rows costs as much as `min_rows`."""
-    engine = product.engine
-    rows = np.maximum(tiles.m, engine.min_rows)
-    rate = product.unit_macs_per_cycle * engine.issue_efficiency
-    cycles: Floats = rows * tiles.n * depth / rate + engine.fill_cycles + engine.tile_start_cycles
-    return cycles
+def _rows(shape: MenuShape, product: Product, menu: tuple[tuple[int, int, int], ...]) -> Floats:
+    step = product.engine.k_step_bytes
+    a_bytes = shape.a_bytes[:, 0]
+    depth = np.full(a_bytes.shape, float(menu[0][2]))
+    if step is not None:
+        depth = np.maximum(step[0] / a_bytes, 1.0)
+    columns = (shape.k, shape.n, shape.a_bytes, shape.b_bytes, shape.out_bytes, shape.spill_bytes)
+    grouped = np.full(a_bytes.shape, float(shape.grouped))
+    return np.column_stack([*(column[:, 0] for column in columns), depth, grouped])
 
 
-def _memory_reads(
-    shape: MenuShape, engine: Columns[Engine], cache: Columns[Level], tiles: _Tiles, *,
-    down: Floats, across: Floats,
-) -> Floats:  # fmt: skip
-    """Return the bytes of A and B read from memory, with the reuse inside a wave.
+def _designs(product: Product, cache: Columns[Level], rules: MenuRules) -> Floats:
+    engine, kernel, rates = product.engine, rules.kernel, rules.rates
+    endless = np.full(engine.clock_hz.shape, np.inf)
+    drain, convert = engine.drain_bytes_per_s, rules.converted_per_s
+    efficiency = np.minimum(product.efficiency * kernel.efficiency, 1.0)
+    # Loads in flight cover the latency of a k step: its least time says what a unit draws at most.
+    unit = np.where(engine.k_step_s > 0.0, np.inf, rates.memory_unit)
+    room = np.minimum(cache.usable * kernel.cache, 1.0)
+    return np.stack(
+        [
+            engine.units, product.unit_macs_per_cycle * engine.clock_hz * efficiency,
+            rates.cache_unit, endless if drain is None else drain * kernel.drain, rates.start_s,
+            engine.k_step_s * kernel.step, rates.wave_share, rates.split_s,
+            cache.instances * cache.size_bytes * room,
+            rates.memory, unit, rates.overlap, engine.min_rows, level_bandwidth(cache) * kernel.feed,
+            endless if convert is None else convert,
+        ]
+    )  # fmt: skip
 
-    The tiles of a wave form a block whose sides make its reads least (swizzled order). An operand
-    that fits half the cache, beside the other's stream, is read once.
+
+def kept_share(footprint: Floats, capacity: Floats) -> Floats:
+    """Return the share of data that a cache still holds when they come round again.
+
+    Data of `footprint` bytes are read in a cycle; lines are replaced at random, so that a line
+    survives with h = exp(-(1 - h) footprint / capacity).
+
+    Args:
+        footprint: Bytes of everything that is touched between two uses, (R, N).
+        capacity: Bytes of the cache in use, (N,).
     """
-    capacity = cache.instances * cache.size_bytes * cache.usable
-    aspect = tiles.n * shape.b_bytes / (tiles.m * shape.a_bytes)
-    block_down = np.minimum(np.maximum(np.sqrt(engine.units * aspect), 1.0), down)
-    block_across = np.minimum(np.maximum(engine.units / block_down, 1.0), across)
-    block_down = np.minimum(np.maximum(engine.units / block_across, 1.0), down)
-    a_total, b_total = shape.m * shape.k * shape.a_bytes, shape.k * shape.n * shape.b_bytes
-    a_times = np.where(a_total <= capacity / 2, 1.0, np.ceil(across / block_across))
-    b_times = np.where(b_total <= capacity / 2, 1.0, np.ceil(down / block_down))
-    reads: Floats = (a_total * a_times + b_total * b_times) * shape.instances
-    return reads
+    turns = np.maximum(footprint / capacity, 1e-9)
+    share = np.exp(-turns)
+    for _ in range(REUSE_STEPS):
+        share = np.exp(-(1.0 - share) * turns)
+    return np.where(turns <= 1.0, 1.0, share)

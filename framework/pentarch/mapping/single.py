@@ -99,7 +99,7 @@ def map_gemm(
         return _best_perfect(shape, capacity, uneven=uneven)
     kept = ("b", "c", "a")[int(found.detail.outer[0, 0])]
     tile = Tile(*(float(size) for size in found.detail.tile[:, 0, 0]))
-    return evaluate_tiling(shape, tile, order=KEPT_ORDERS[kept])
+    return _kept_mapping(shape, tile, kept, uneven=uneven)
 
 
 def evaluate_tiling(shape: GemmShape, tile: Tile, *, order: str) -> GemmMapping:
@@ -204,8 +204,8 @@ def _falling(points: Array) -> Array:
 
 def _breakpoints(shape: GemmShape) -> Iterator[tuple[Array, Array]]:
     """Yield capacity needed and traffic of every pair of trip counts, one trip over x a time."""
-    for face in _faces(shape):
-        tiles_x, tiles_y = _smallest_tiles(face.x), _smallest_tiles(face.y)
+    for face in capacity_faces(shape):
+        tiles_x, tiles_y = smallest_tiles(face.x), smallest_tiles(face.y)
         trips_y = np.ceil(face.y / tiles_y)
         for tile in tiles_x:
             need = face.xy * tile * tiles_y + face.xs * tile + face.ys * tiles_y
@@ -213,7 +213,7 @@ def _breakpoints(shape: GemmShape) -> Iterator[tuple[Array, Array]]:
             yield need, face.x_bytes * trips_x + face.y_bytes * trips_y + face.once
 
 
-def _smallest_tiles(size: float) -> Array:
+def smallest_tiles(size: float) -> Array:
     """Return the smallest tile of every distinct trip count, descending."""
     tile, tiles = size, [size]
     while tile > 1:
@@ -222,7 +222,7 @@ def _smallest_tiles(size: float) -> Array:
     return np.array(tiles, dtype=np.float64)
 
 
-class _Face(NamedTuple):
+class CapacityFace(NamedTuple):
     """One stationarity: kept operand, dimensions of its tile, passes, words in the buffer."""
 
     kept: str
@@ -236,21 +236,21 @@ class _Face(NamedTuple):
     ys: float
 
 
-def _faces(shape: GemmShape) -> list[_Face]:
+def capacity_faces(shape: GemmShape) -> list[CapacityFace]:
     """Return the stationarities B, C, A in the order in which ties are broken."""
     m, k, n, a, b, out, held, spill = astuple(shape)
     a_once, b_once, c_once, c_again = a * m * k, b * k * n, out * m * n, 2.0 * spill * m * n
     return [
-        _Face("b", k, n, c_again, a_once, b_once + c_once - c_again, b, a, held),
-        _Face("c", m, n, b_once, a_once, c_once, held, a, b),
-        _Face("a", m, k, b_once, c_again, a_once + c_once - c_again, a, held, b),
+        CapacityFace("b", k, n, c_again, a_once, b_once + c_once - c_again, b, a, held),
+        CapacityFace("c", m, n, b_once, a_once, c_once, held, a, b),
+        CapacityFace("a", m, k, b_once, c_again, a_once + c_once - c_again, a, held, b),
     ]
 
 
 def _best_perfect(shape: GemmShape, capacity: float, *, uneven: bool) -> GemmMapping | None:
     """Return the best mapping whose tiles divide the dimensions, by scanning all divisors."""
     best: tuple[float, str, float, float] | None = None
-    for face in _faces(shape):
+    for face in capacity_faces(shape):
         x, y = np.meshgrid(_divisors(face.x), _divisors(face.y), indexing="ij")
         need = face.xy * x * y
         if uneven:
@@ -270,7 +270,28 @@ def _best_perfect(shape: GemmShape, capacity: float, *, uneven: bool) -> GemmMap
         "c": Tile(tile_x, 1.0, tile_y),
         "a": Tile(tile_x, tile_y, 1.0),
     }
-    return evaluate_tiling(shape, tiles[kept], order=KEPT_ORDERS[kept])
+    return _kept_mapping(shape, tiles[kept], kept, uneven=uneven)
+
+
+def _kept_mapping(shape: GemmShape, tile: Tile, kept: str, *, uneven: bool) -> GemmMapping:
+    """Return what moves while one operand is kept.
+
+    Even tiles that stay for want of a loop that moves them count once. Of uneven ones only a line
+    and a word are held of the other operands, so that each is fetched anew for every kept tile.
+    """
+    order = KEPT_ORDERS[kept]
+    if not uneven:
+        return evaluate_tiling(shape, tile, order=order)
+    m, k, n = math.ceil(shape.m / tile.m), math.ceil(shape.k / tile.k), math.ceil(shape.n / tile.n)
+    spilled = shape.m * shape.n * shape.spill_bytes * ((1 if kept == "c" else k) - 1)
+    return GemmMapping(
+        a_bytes=shape.m * shape.k * shape.a_bytes * (1 if kept == "a" else n),
+        b_bytes=shape.k * shape.n * shape.b_bytes * (1 if kept == "b" else m),
+        c_write_bytes=shape.m * shape.n * shape.out_bytes + spilled,
+        c_read_bytes=spilled,
+        tile=tile,
+        order=order,
+    )
 
 
 def _divisors(size: float) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine, EngineKind, Level
+from pentarch.mapping.compilation import load_sums
 
 
 def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) -> Floats:
@@ -27,29 +28,64 @@ def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) 
     return limited
 
 
-def level_time(
+def level_costs(
     level: Columns[Level], read: Floats, write: Floats, *, requesters: Floats | None = None,
     waits: Floats | float = 1.0,
-) -> Floats:  # fmt: skip
-    """Return the time that a level needs for its traffic: bytes / bandwidth + latency.
+) -> tuple[Floats, Floats | None]:  # fmt: skip
+    """Return time and energy of a level's traffic: bytes / bandwidth + latency, and bytes x energy.
 
     Args:
         level: The level.
         read: Bytes read, shape (R, N).
         write: Bytes written, shape (R, N).
         requesters: As in `level_bandwidth`.
-        waits: 1 where the latency counts, 0 where it is hidden, broadcastable to (R, N).
+        waits: 1 where the latency counts, 0 where it is hidden: a number, or shape (R, 1).
 
     Returns:
-        Seconds, shape (R, N); zero where there is no traffic.
+        Seconds, shape (R, N), zero where there is no traffic; and joules, `None` when a figure is
+        unknown.
     """
     bandwidth = level_bandwidth(level, requesters=requesters)
+    if bandwidth.ndim > 1:
+        seconds = _limited_time(level, read, write, bandwidth=bandwidth, waits=waits)
+        return seconds, level_energy(level, read, write)
+    sums = load_sums()
+    read, write = sums.door(read), sums.door(write)
+    out = np.empty((2, *read.shape))
+    delays = np.full(len(read), waits) if isinstance(waits, float) else sums.door(waits[:, 0])
+    sums.level_costs(read, write, level_figures(level, bandwidth), delays, out)
+    return out[0], None if level.read_j_per_byte is None else out[1]
+
+
+def _limited_time(
+    level: Columns[Level], read: Floats, write: Floats, *, bandwidth: Floats,
+    waits: Floats | float,
+) -> Floats:  # fmt: skip
+    """Return the time of traffic where bandwidth (R, N) depends on who draws on the level."""
     if level.write_bytes_per_s is None:
         busy = (read + write) / bandwidth
     else:
         writes = level.instances * level.write_bytes_per_s * level.stream_efficiency
         busy = np.maximum(read / bandwidth, write / writes)
     return np.where(read + write > 0, busy + level.latency_s * waits, 0.0)
+
+
+def level_figures(level: Columns[Level], bandwidth: Floats) -> Floats:
+    """Return `summing.LEVEL_FIELDS` of a level, shape (5, N); unknown energies are 0.
+
+    Args:
+        level: The level.
+        bandwidth: Its sustained read bandwidth, shape (N,).
+    """
+    figures = np.zeros((5, level.length))
+    figures[0] = bandwidth
+    if level.write_bytes_per_s is not None:
+        figures[1] = level.instances * level.write_bytes_per_s * level.stream_efficiency
+    figures[2] = level.latency_s
+    if level.read_j_per_byte is not None:
+        figures[3] = level.read_j_per_byte
+        figures[4] = figures[3] if level.write_j_per_byte is None else level.write_j_per_byte
+    return figures
 
 
 def level_energy(level: Columns[Level], read: Floats, write: Floats) -> Floats | None:
@@ -109,7 +145,9 @@ def combine(terms: Sequence[Floats], overlap: Floats | None) -> Floats:
     Returns:
         Seconds, shape (R, N); never less than the largest term.
     """
-    largest: Floats = np.maximum.reduce(list(terms))
+    largest: Floats = terms[0]
+    for term in terms[1:]:
+        largest = np.maximum(largest, term)
     if overlap is None:
         return largest
     safe = np.where(largest > 0, largest, 1.0)

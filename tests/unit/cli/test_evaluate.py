@@ -37,6 +37,26 @@ def test_formats_and_thresholds_reach_the_evaluation(
     assert shown["operating_point"]["precisions"]["kv"] == "bf16"
 
 
+def test_terms_of_ownership_reach_the_cost_of_a_query(
+    pentarch_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    terms = tmp_path / "data-center.yaml"
+    terms.write_text(
+        "pue: 1.1\nfacility_usd_per_w: 11\noperation_usd_per_w_year: 0.3\n", encoding="utf-8"
+    )
+
+    edge = pentarch_json("evaluate", "tiny", "chip", *POINT)
+    facility = pentarch_json("evaluate", "tiny", "chip", *POINT, "--economics", str(terms))
+
+    assert edge["tco"]["facility"] == edge["tco"]["operation"] == 0
+    assert facility["tco"]["system"] == edge["tco"]["system"] > 0
+    assert facility["tco"]["energy"] == pytest.approx(1.1 * edge["tco"]["energy"])
+    # 11 USD over 14 years and 0.3 USD a year, each for the same watts
+    shares = facility["tco"]["facility"] / facility["tco"]["operation"]
+    assert shares == pytest.approx(11 / 14 / 0.3)
+    assert facility["query_usd"] == pytest.approx(sum(facility["tco"].values()))
+
+
 def test_a_check_that_fails_exits_with_one(
     fake_library: Library, capsys: pytest.CaptureFixture[str]
 ) -> None:

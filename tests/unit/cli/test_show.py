@@ -24,6 +24,21 @@ def test_a_workload_has_its_counts(pentarch_json: Callable[..., Any]) -> None:
     assert shown["kind"] == "workload"
 
 
+def test_a_workload_has_work_and_traffic_of_each_phase(pentarch_json: Callable[..., Any]) -> None:
+    shown = pentarch_json("show", "tiny", "--kv", "bf16", "--context", "10")
+
+    # one byte per weight (fp8), two per key and value of 64 features, 2 layers and 10 tokens
+    weights = 2 * (4 * 64 * 64 + 3 * 64 * 128) + 512 * 64
+    prefill, decode = shown["prefill"], shown["decode"]
+    assert prefill["compulsory_bytes"] == decode["compulsory_bytes"] == weights + 2 * 10 * 128 * 2
+    assert decode["useful_flops"] == shown["useful_flops_per_token"]
+    assert decode["flops_per_byte"] == decode["useful_flops"] / decode["compulsory_bytes"]
+    # ten tokens see 1 to 10 keys; the head scores the last one only, a plain pass all of them
+    layers = 10 * (weights - 512 * 64)
+    assert prefill["useful_flops"] == 2 * (layers + 512 * 64 + 2 * 2 * 64 * 55)
+    assert prefill["dense_flops"] == 2 * (layers + 10 * 512 * 64 + 2 * 2 * 64 * 100)
+
+
 def test_a_config_on_disk_is_shown_like_a_name(
     pentarch_json: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -9,7 +9,13 @@ from rich.console import Console
 from tests.unit.report.studies import TOO_BIG, evaluation, infeasible, operator, study, trial
 
 from pentarch.cli.tables import print_evaluation, print_study
-from pentarch.results import Evaluation, LedgerEntry, StudyResult, WattsPerPflops
+from pentarch.results import (
+    AmountEntry,
+    Evaluation,
+    LedgerEntry,
+    StudyResult,
+    WattsPerPflops,
+)
 
 
 class AsciiStream(io.StringIO):
@@ -24,7 +30,7 @@ def shown(
     if isinstance(what, StudyResult):
         print_study(what, console, **options)  # type: ignore[arg-type]  # options of the test
     else:
-        print_evaluation(what, console)
+        print_evaluation(what, console, **options)  # type: ignore[arg-type]  # options of the test
     text = stream.getvalue()
     assert max(cell_len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
@@ -140,9 +146,48 @@ def test_evaluation_says_where_its_time_goes() -> None:
         LedgerEntry(name=f"cause {index}", share=share) for index, share in enumerate(shares)
     )
     text = words(shown(evaluation(ledger=ledger)))
-    assert "time: 40.0 % cause 0, 20.0 % cause 1" in text
+    # A bar has 24 cells: 0.4 x 24 = 9.6, 0.2 x 24 = 4.8, 0.05 x 24 = 1.2.
+    assert f"cause 0 40.0 % {'█' * 10} cause 1 20.0 % {'█' * 5}" in text
     # 0.03 + 0.01 are the two that are left.
-    assert "5.00 % cause 5, 4.00 % in 2 smaller losses" in text
+    assert "cause 5 5.00 % █ 2 smaller parts 4.00 % █" in text
+
+
+def amounts(*entries: tuple[str, float, bool]) -> tuple[AmountEntry, ...]:
+    return tuple(
+        AmountEntry(name=name, share=share, ideal=ideal, amount=share * 200.0)
+        for name, share, ideal in entries
+    )
+
+
+ENERGY = amounts(
+    ("useful products in fp8", 0.25, True), ("static power while waiting", 0.75, False)
+)
+COST = amounts(("die", 0.5, True), ("margin", 0.55, False), ("below cost", -0.05, False))
+
+
+def test_energy_and_price_are_a_sentence_each() -> None:
+    text = words(shown(evaluation(energy_ledger=ENERGY, cost_ledger=COST)))
+    assert "energy: 25.0 % useful products in fp8, 75.0 % static power while waiting" in text
+    assert "price: 50.0 % die, 55.0 % margin, -5.00 % below cost" in text
+
+
+def test_an_explanation_shows_amounts_and_every_entry() -> None:
+    text = words(shown(evaluation(energy_ledger=ENERGY, cost_ledger=COST), explain=True))
+    assert f"useful products in fp8 50.0 J 25.0 % {'█' * 6}" in text
+    assert "below cost -10.0 USD -5.00 %" in text
+    assert "energy: " not in text
+
+
+def test_bars_of_a_terminal_without_unicode_are_plain() -> None:
+    text = shown(evaluation(energy_ledger=ENERGY), stream=AsciiStream(), explain=True)
+    assert "#" * 18 in text
+    assert "█" not in text
+
+
+def test_as_many_operators_as_asked_for_are_listed() -> None:
+    text = words(shown(evaluation(), operators=1))
+    assert "mlp decode" in text
+    assert "and 1 more operators, 40.0 % together" in text
 
 
 @pytest.mark.parametrize("length", [60, 200])

@@ -109,9 +109,27 @@ def test_two_buffers_pass_every_byte_on_and_count_it_at_both_sides() -> None:
 
 
 def test_resident_weights_are_not_read_from_memory() -> None:
-    costs = cost_gemm(request(machine(), gemms({}), resident_weights=np.array([True])))
+    costs = cost_gemm(request(machine(), gemms({}), resident_weights=np.array([[1.0]])))
     assert costs.read_bytes["memory"].item() == 128
     assert costs.write_bytes["buffer"].item() == 192 + 128
+
+
+def test_a_share_of_the_weights_saves_its_part() -> None:
+    costs = cost_gemm(request(machine(), gemms({}), resident_weights=np.array([[0.25]])))
+    assert costs.read_bytes["memory"].item() == 128 + 0.75 * 192
+    assert costs.write_bytes["buffer"].item() == 192 + 128 + 0.75 * 192
+
+
+def test_activations_that_stay_leave_memory_to_the_weights() -> None:
+    # 200 bytes hold no operand: B is fetched again and again unless A and C are at hand.
+    small = machine(levels=(memory(), level("buffer", size_bytes=200.0)))
+    row = {"rows": 32.0, "k": 64.0}
+    moves = cost_gemm(request(small, gemms(row)))
+    stays = cost_gemm(request(small, gemms(row), resident_activations=np.array([[True]])))
+    assert moves.read_bytes["memory"].item() > 32 * 64 + 64 * 12
+    assert stays.read_bytes["memory"].item() == 64 * 12
+    assert stays.write_bytes["memory"].item() == 0.0
+    assert stays.energy_j["memory"].item() == pytest.approx(64 * 12 * 10e-12)  # type: ignore[union-attr]  # known
 
 
 def test_sequences_multiply_rows_and_share_the_weight() -> None:
@@ -207,9 +225,8 @@ def test_reserved_bytes_leave_less_room_for_tiles() -> None:
     [
         lambda: (memory(), level("buffer", management=Management.FIFO)),
         lambda: (memory(), level("buffer", management=Management.CACHE)),
-        lambda: (memory(), level("l3"), level("l2"), level("buffer")),
     ],
-    ids=["fifo", "cache without a menu", "three scratchpads"],
+    ids=["fifo", "cache without a menu"],
 )
 def test_a_hierarchy_without_a_mapper_is_an_error_that_names_the_levels(
     levels: Callable[[], Any],

@@ -44,7 +44,7 @@ def test_the_runtime_decides_what_is_fused() -> None:
     )
 
     def fused(runtime: Runtime) -> list[bool]:
-        return is_fused(request(machine(), rows, runtime=runtime), rows).tolist()
+        return is_fused(runtime, rows).tolist()
 
     assert fused(IDEAL) == [True, True, False]
     assert fused(Runtime(name="r", fused_functions=frozenset({"quantize", "sampling"}))) == [

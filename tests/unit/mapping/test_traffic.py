@@ -8,8 +8,8 @@ from pentarch.hardware.parts import EngineKind
 from pentarch.mapping.traffic import (
     combine,
     level_bandwidth,
+    level_costs,
     level_energy,
-    level_time,
     vector_engine,
     vector_work,
 )
@@ -33,14 +33,14 @@ def test_few_requesters_cannot_draw_the_whole_bandwidth() -> None:
 
 def test_reads_and_writes_share_one_port_or_have_one_each() -> None:
     shared = level("l", latency_s=1e-9)
-    assert level_time(shared, one(320), one(640)).item() == pytest.approx(30e-9 + 1e-9)
+    assert level_costs(shared, one(320), one(640))[0].item() == pytest.approx(30e-9 + 1e-9)
     apart = level("l", write_bytes_per_s=8e9)
-    assert level_time(apart, one(320), one(640)).item() == pytest.approx(80e-9)
-    assert level_time(apart, one(3200), one(640)).item() == pytest.approx(100e-9)
+    assert level_costs(apart, one(320), one(640))[0].item() == pytest.approx(80e-9)
+    assert level_costs(apart, one(3200), one(640))[0].item() == pytest.approx(100e-9)
 
 
 def test_no_traffic_takes_no_time_not_even_the_latency() -> None:
-    assert level_time(level("l", latency_s=1e-9), one(0), one(0)).item() == 0
+    assert level_costs(level("l", latency_s=1e-9), one(0), one(0))[0].item() == 0
 
 
 def test_energy_of_writes_falls_back_to_that_of_reads_and_may_be_unknown() -> None:

@@ -1,0 +1,304 @@
+"""Fused attention through a cache: how a GPU's attention kernels run it.
+
+A tile is a block of query rows on one unit, which passes over keys that it draws itself. With q the
+exponent of the overlap, terms of one shape are
+
+* decode: units = waves x (start + (products^q + softmax^q + loads^q)^(1/q)); keys are cut into parts
+  where tiles are few, whose results a further kernel adds: fixed time + parts x serial time + bytes /
+  rate of all units;
+* several positions: units = max(all scores spread over the waves, the longest block) + waves x
+  start, with (products^s + softmax^s)^(1/s) for a score. Blocks at the diagonal are computed whole;
+* memory = bytes that the cache does not hold / bandwidth; cache = all bytes / rate of all units.
+
+References:
+    Dao, Fu, Ermon, Rudra, Ré, "FlashAttention: fast and memory-efficient exact attention with
+    IO-awareness", 2022. Dao, Haziza, Massa, Sizov, "Flash-Decoding for long-context inference",
+    2023 (parts of the keys).
+"""
+
+from dataclasses import dataclass
+from functools import cache as remembered
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.mapping.assemble import RowLedger
+from pentarch.mapping.attention import CheckedRows
+from pentarch.mapping.attention_plan import SCORE_WORK, Case
+from pentarch.mapping.cached_rates import CacheRates
+from pentarch.mapping.menu import kept_share
+from pentarch.mapping.traffic import vector_work
+
+Picked = npt.NDArray[np.intp]
+
+DECODE_KEYS, PREFILL_KEYS = 64, 128
+"""Keys of a tile where a kernel states none."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedAttention:
+    """How R attention rows run on N designs; all shapes are (R, N)."""
+
+    unit_s: Floats
+    """Time of the units."""
+    memory_s: Floats
+    """Time of the memory."""
+    cache_s: Floats
+    """Time in which the units draw from the cache."""
+    combine_s: Floats
+    """Time after them in which the parts of a split are added."""
+    memory_read_bytes: Floats
+    memory_write_bytes: Floats
+    cache_read_bytes: Floats
+    cache_write_bytes: Floats
+    scores: Floats
+    """Scores of real query rows, over whole tiles of keys."""
+    executed: Floats
+    """Scores of whole tiles."""
+    split: Floats
+    """Parts that the keys are cut into."""
+    tile: Floats
+    """Query rows of a tile."""
+    tile_keys: Floats
+    """Keys of a tile."""
+    waves: Floats
+    """Rounds in which all units take one tile each."""
+    fits: npt.NDArray[np.bool_]
+    """Whether a unit's buffer holds a tile."""
+
+
+@remembered
+def load_cached_attention() -> ModuleType:
+    """Return the module of kernels, importing numba on the first call."""
+    return import_module("pentarch.mapping.cached_attention_kernels")
+
+
+def add_cached_attention(
+    ledger: RowLedger, case: Case, picked: Picked, formats: tuple[str, str]
+) -> None:
+    """Add attention rows that a cache feeds to a ledger.
+
+    Args:
+        ledger: Where costs are collected.
+        case: Rows of one pair of formats.
+        picked: Their positions in the table.
+        formats: Of the queries, and of keys and values.
+    """
+    single = case.view.column("positions")[:, 0] == 1.0
+    for operator, chosen in (
+        (KernelOperator.ATTENTION_DECODE, np.flatnonzero(single)),
+        (KernelOperator.ATTENTION_PREFILL, np.flatnonzero(~single)),
+    ):
+        if len(chosen):
+            kernel = case.request.runtime.kernel(operator, *formats)
+            part = _part(case, chosen)
+            found = map_cached(part, kernel, picked[chosen])
+            _add(ledger, part, kernel, picked[chosen], found)
+
+
+def _part(case: Case, chosen: Picked) -> Case:
+    view = CheckedRows(
+        kv_heads=np.ascontiguousarray(case.view.kv_heads[chosen]),
+        table=np.ascontiguousarray(case.view.table[chosen]),
+    )
+    return Case(
+        request=case.request, product=case.product, buffers=case.buffers, view=view,
+        vectors=case.vectors, converted=None if case.converted is None else case.converted[chosen],
+    )  # fmt: skip
+
+
+def map_cached(case: Case, kernel: KernelSet, picked: Picked) -> CachedAttention:
+    """Return how rows run: all with one query position, or all with several.
+
+    Args:
+        case: The rows.
+        kernel: What the library makes of the engine.
+        picked: Positions of the rows in their table.
+    """
+    kernels, view = load_cached_attention(), case.view
+    is_decode = bool((view.column("positions") == 1.0).all())
+    shape = view.kv_heads.shape
+    kept = _kept(case, kernel, picked)
+    out = np.empty((len(kernels.OUT_FIELDS), *shape))
+    run = kernels.time_decode if is_decode else kernels.time_prefill
+    options = _options(case, kernel, is_decode=is_decode)
+    run(view.kv_heads, kept, _rows(view), options, _designs(case, kernel), out)
+    found = dict(zip(kernels.OUT_FIELDS, out, strict=True))
+    return CachedAttention(
+        unit_s=found["unit_s"], memory_s=found["memory_s"], cache_s=found["cache_s"],
+        combine_s=found["combine_s"], scores=found["scores"], executed=found["executed"],
+        split=found["split"], tile=found["tile"], waves=found["waves"],
+        tile_keys=np.full(shape, options[0, 1]),
+        fits=found["fits"] > 0.0,
+        **_bytes(view, kept, found),
+    )  # fmt: skip
+
+
+def _rows(view: CheckedRows) -> Floats:
+    """Return `ROW_FIELDS` of the kernels, shape (R, 11)."""
+    names = ("group", "positions", "kv_length", "head_dim", "value_dim")
+    last = ("q_bytes", "kv_bytes", "out_bytes", "window", "causal")
+    columns = [view.column(name) for name in names]
+    columns += [view.streamed_value_dim, *(view.column(name) for name in last)]
+    return np.ascontiguousarray(np.hstack(columns))
+
+
+def _options(case: Case, kernel: KernelSet, *, is_decode: bool) -> Floats:
+    """Return query rows and keys of each tile and the most parts of keys, shape (O, 4)."""
+    menu = case.product.engine.tile_menu or ()
+    tiles = kernel.query_tiles or tuple(sorted({tile[0] for tile in menu}))
+    keys = kernel.key_tile or (DECODE_KEYS if is_decode else PREFILL_KEYS)
+    single = kernel.most_parts if kernel.splits_single else 1
+    return np.array([[tile, keys, kernel.most_parts, single] for tile in tiles], dtype=np.float64)
+
+
+def _designs(case: Case, kernel: KernelSet) -> Floats:
+    """Return `DESIGN_FIELDS` of the kernels, shape (18, N)."""
+    engine, machine = case.product.engine, case.request.machine
+    rates = CacheRates.of(machine, engine, case.buffers[0], kernel)
+    nothing = np.zeros(machine.length)
+    score_s, convert_s, vectors = nothing, nothing, case.vectors
+    if vectors is not None:
+        units = vectors.main.units
+        main_s, special_s = vectors.seconds(SCORE_WORK)
+        score_s = np.maximum(main_s, special_s) * units * kernel.softmax
+        if case.converted is not None:
+            convert_s = vectors.seconds({"convert": 1.0})[0] * units / kernel.convert
+    unit = case.buffers[-1]
+    own = unit.size_bytes * unit.usable if len(case.buffers) > 1 else np.inf
+    inner = kernel.softmax_overlap
+    figures = (
+        engine.units,
+        case.product.unit_macs_per_cycle * engine.clock_hz
+        * np.minimum(case.product.efficiency * kernel.efficiency, 1.0),
+        score_s, rates.start_s + kernel.tile_start_s, rates.memory_unit, rates.memory,
+        rates.cache, rates.exchange, rates.overlap, rates.overlap if inner is None else inner,
+        rates.wave_share, rates.split_s, kernel.part_s, kernel.wide, convert_s,
+        kernel.tiles_per_unit, engine.units if vectors is None else vectors.main.units, own,
+    )  # fmt: skip
+    return np.stack([np.broadcast_to(figure, (machine.length,)) for figure in figures])
+
+
+def _kept(case: Case, kernel: KernelSet, picked: Picked) -> Floats:
+    """Return the share of K and V, of Q, and of O that the cache holds already; (4, R, N).
+
+    The last share is that of the keys of one head that a round of tiles leaves to the next.
+    """
+    view, state = case.view, case.request.cached
+    kept = np.zeros((4, *view.kv_heads.shape))
+    room = cache_room(case, kernel)
+    stored, queries, outputs = _footprints(view)
+    kept[3] = kept_share(stored / view.kv_heads, room)
+    if state is None:
+        return kept
+    share = np.zeros(view.kv_heads.shape)
+    if state.is_layer:
+        # Keys and values of this pass were written by the operator before; older ones were not.
+        fresh = (view.column("positions") > 1.0) & (stored + queries + outputs <= room / 2.0)
+        share = np.where(fresh, view.column("positions") / view.column("kv_length"), 0.0)
+    else:
+        between = state.take(picked).between(stored)
+        share = kept_share(between + queries + outputs, room)
+    kept[0] = np.minimum(share, 1.0)
+    kept[1] = kept[2] = np.where(
+        queries + outputs <= room / 2.0, 1.0, 0.0 if state.is_layer else share
+    )
+    return kept
+
+
+def cache_room(case: Case, kernel: KernelSet) -> Floats:
+    """Return the bytes of the cache in use, shape (N,)."""
+    level = case.buffers[0]
+    share = np.minimum(level.usable * kernel.cache, 1.0)
+    room: Floats = level.instances * level.size_bytes * share
+    return room
+
+
+def _footprints(view: CheckedRows) -> tuple[Floats, Floats, Floats]:
+    """Return the bytes of K and V, of Q, and of O, (R, N) each."""
+    heads, rows = view.kv_heads, view.query_rows
+    width = view.column("head_dim") + view.streamed_value_dim
+    stored = heads * (view.column("kv_length") * width * view.column("kv_bytes"))
+    queries = heads * (rows * view.column("head_dim") * view.column("q_bytes"))
+    outputs = heads * (rows * view.column("value_dim") * view.column("out_bytes"))
+    return stored, queries, outputs
+
+
+def _bytes(view: CheckedRows, kept: Floats, found: dict[str, Floats]) -> dict[str, Floats]:
+    """Return the traffic of memory and cache: a tile draws the keys of its scores."""
+    stored, queries, outputs = _footprints(view)
+    key_bytes = (view.column("head_dim") + view.streamed_value_dim) * view.column("kv_bytes")
+    is_decode = view.column("positions") == 1.0
+    # In decode one tile holds all query rows of a KV head, however many blocks they take.
+    padded = np.ceil(view.query_rows / found["tile"]) * found["tile"]
+    drawn = found["executed"] / np.where(is_decode, padded, found["tile"]) * key_bytes
+    words = (view.column("value_dim") + 2.0) * view.column("accumulator_bytes")
+    parts = np.where(found["split"] > 1.0, found["split"], 0.0)
+    exchanged = parts * view.kv_heads * (view.query_rows * words)
+    return {
+        "memory_read_bytes": stored * (1.0 - kept[0]) + queries * (1.0 - kept[1]) + found["reread"],
+        "memory_write_bytes": outputs * (1.0 - kept[2]),
+        "cache_read_bytes": drawn + queries + exchanged,
+        "cache_write_bytes": outputs + exchanged,
+    }
+
+
+def _add(
+    ledger: RowLedger, case: Case, kernel: KernelSet, picked: Picked, found: CachedAttention
+) -> None:
+    view, product, machine = case.view, case.product, case.request.machine
+    memory, cache = machine.levels[0], case.buffers[0]
+    width = view.column("head_dim") + view.column("value_dim")
+    ledger.set_kernel(picked, kernel)
+    ledger.add_macs(picked, found.scores * width, product)
+    ledger.add_padding(picked, np.maximum(found.executed - found.scores, 0.0) * width)
+    ledger.add_compute(picked, product.engine.name, found.unit_s, None, energy_known=True)
+    _add_softmax(ledger, case, picked, found)
+    read, write = found.memory_read_bytes, found.memory_write_bytes
+    ledger.add_traffic(picked, memory, read, write, timed=False)
+    ledger.add_level_time(picked, memory.name, found.memory_s)
+    # Fills and write-backs pass through the cache.
+    ledger.add_traffic(
+        picked, cache, found.cache_read_bytes + write, found.cache_write_bytes + read, timed=False
+    )
+    ledger.add_level_time(picked, cache.name, found.cache_s)
+    for level in case.buffers[1:]:
+        height = np.minimum(product.engine.rows, view.query_rows)
+        per_mac = view.column("kv_bytes") / height + view.column("q_bytes") / product.engine.columns
+        ledger.add_traffic(
+            picked, level, found.scores * width * per_mac, found.cache_read_bytes, timed=False
+        )
+    ledger.restrict(picked, found.fits, "no tile of attention fits a unit's buffer")
+    tokens = case.request.sequences[picked] * view.column("positions")
+    ledger.add_fixed(picked, found.combine_s + kernel.start_s + kernel.token_s * tokens)
+    for name, values in (
+        ("fused", np.ones_like(found.split)), ("split", found.split), ("tile_rows", found.tile),
+        ("row_block", found.tile), ("tile_keys", found.tile_keys), ("waves", found.waves),
+    ):  # fmt: skip
+        ledger.add_detail(picked, name, values)
+
+
+def _add_softmax(ledger: RowLedger, case: Case, picked: Picked, found: CachedAttention) -> None:
+    """Add the energy of the softmax, whose time is the units'."""
+    machine = case.request.machine
+    if case.vectors is None:
+        ledger.cannot_run(picked, f"{machine.name} has no vector engine for the softmax")
+        return
+    counts = {name: found.scores * work for name, work in SCORE_WORK.items()}
+    outputs = case.view.kv_heads * case.view.query_rows * case.view.column("value_dim")
+    counts["elementwise"] = counts["elementwise"] + outputs * found.split
+    if case.converted is not None:
+        counts["convert"] = case.converted
+    engines = [(case.vectors.main, counts)]
+    if case.vectors.special is not None:
+        engines.append((case.vectors.special, {"transcendental": counts.pop("transcendental")}))
+    for engine, work in engines:
+        _, joules, missing = vector_work(engine, work)
+        ledger.add_compute(picked, engine.name, np.zeros_like(found.unit_s), joules)
+        if missing:
+            text = f"{engine.name} of {machine.name} has no rate for {', '.join(missing)}"
+            ledger.cannot_run(picked, text)
