@@ -1,10 +1,17 @@
 """The frozen pydantic base that every public data type is built on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from pentarch.errors import FieldError
 
@@ -32,6 +39,84 @@ class Model(BaseModel):
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return load(type(self), {**values, **changes}, where=type(self).__name__)
+
+
+class DeferredModel(Model):
+    """Data of which some fields may be computed when they are first asked for.
+
+    Whoever looks at the whole (equality, copies, JSON, `repr`, pickling) gets every field, in the
+    order in which they are declared: a model with deferred fields and one without cannot be told
+    apart.
+    """
+
+    _deferred: dict[str, Callable[[], object]] = PrivateAttr(default_factory=dict)
+
+    def defer(self, **fields: Callable[[], object]) -> Self:
+        """Return a copy whose fields are computed when they are first asked for.
+
+        Args:
+            fields: What computes each field; trusted to return what the field declares, and the
+                same whenever it is called.
+        """
+        copied = self.model_copy()
+        for name in fields:
+            copied.__dict__.pop(name, None)
+        copied._deferred.update(fields)  # a dictionary of its own: `__copy__` made it
+        return copied
+
+    def complete(self) -> Self:
+        """Compute every field that was deferred, and return the model itself."""
+        if self._deferred:
+            values = {name: getattr(self, name) for name in type(self).model_fields}
+            object.__setattr__(self, "__dict__", values)  # in order, as if they had never lacked
+            self._deferred.clear()
+        return self
+
+    if not TYPE_CHECKING:  # for a type-checker every field is there
+
+        def __getattr__(self, name: str) -> Any:
+            private = object.__getattribute__(self, "__pydantic_private__") or {}
+            compute = private.get("_deferred", {}).get(name)
+            if compute is None:
+                # Another thread may have completed the model since this one missed the field.
+                known = self.__dict__
+                return known[name] if name in known else super().__getattr__(name)
+            value = self.__dict__[name] = compute()
+            return value
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DeferredModel):
+            other.complete()
+        self.complete()
+        return super().__eq__(other)
+
+    __hash__ = Model.__hash__
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # as pydantic's own
+        self.complete()
+        return super().__iter__()
+
+    def __repr_args__(self) -> Any:
+        self.complete()
+        return super().__repr_args__()
+
+    def __copy__(self) -> Self:
+        self.complete()
+        copied = super().__copy__()
+        copied.__pydantic_private__ = {"_deferred": {}}
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        self.complete()
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        self.complete()
+        return super().__getstate__()
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self.complete())
 
 
 def load(model: type[M], values: Mapping[str, Any], *, where: str) -> M:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from pentarch.model import Model
+from pentarch.model import DeferredModel, Model
 from pentarch.workload.query import Precisions, Query
 
 Scalar = bool | int | float | str
@@ -98,8 +98,48 @@ class WattsPerPflops(Model):
     """Full-load power (cap) / dense peak."""
 
 
-class OperatorCost(Model):
-    """Cost of one operator over a whole query."""
+class Bounds(Model):
+    """What no run of an operator can go below, and how far above it this one is; one execution."""
+
+    time_s: float
+    """Roofline bound: the longer of its work at the peak of its format and its compulsory bytes at
+    the bandwidth of the level where they live."""
+    level: str | None
+    """Level that sets the bound; `None` where the work at peak does."""
+    time_gap: float | None
+    """Time / bound - 1; `None` for an operator that needs neither work nor bytes."""
+    compulsory_bytes: float
+    """Bytes that must cross the outermost memory: operands that do not live on chip, once."""
+    moved_bytes: float
+    """Bytes that cross it."""
+    bytes_gap: float | None
+    """Moved / compulsory - 1; `None` for an operator that needs no bytes from there."""
+
+
+class Fusion(Model):
+    """Whether an operator runs inside a neighbor, or an attention keeps its scores on chip."""
+
+    fused: bool
+    """Whether it does."""
+    reason: str
+    """What allows, forbids or decides it."""
+
+
+class Refetch(Model):
+    """The next step down in the bytes that an operator fetches again."""
+
+    level: str
+    """Level whose capacity decides."""
+    capacity_bytes: float
+    """Room that the operator needs there, all instances together, beside what is resident."""
+    now_bytes: float
+    """Room that it has."""
+    saved_bytes: float
+    """Bytes of memory traffic of one execution that the step saves."""
+
+
+class OperatorCost(DeferredModel):
+    """Cost of one operator over a whole query; its mapping is looked up when it is asked for."""
 
     name: str
     """Operator."""
@@ -130,6 +170,18 @@ class OperatorCost(Model):
     """Multiply-accumulates executed, for one execution."""
     fidelity: str
     """How the cost was found."""
+    headroom: float | None = None
+    """Largest / second-largest term: how many times faster the bottleneck may become before the
+    next one binds; `None` when nothing else takes time."""
+    bounds: Bounds | None = None
+    """Lower bounds and the gaps to them; `None` for collectives."""
+    fusion: Fusion | None = None
+    """Why it is or is not fused; `None` for what is never a candidate: products and collectives."""
+    mapping: dict[str, float | str] = {}
+    """How it runs, as far as known: engine, format, dataflow, tile, split, waves, loop order."""
+    next_refetch: Refetch | None = None
+    """Capacity that would remove the next refetch; `None` when nothing is fetched again, or when the
+    mapper cannot tell."""
 
     @property
     def device_s(self) -> float:
@@ -158,12 +210,21 @@ class Roofs(Model):
 
 
 class LedgerEntry(Model):
-    """One step from peak to delivered; the shares of all steps sum to 1."""
+    """One step from ideal to actual; the shares of all steps sum to 1."""
 
     name: str
-    """What the time went to."""
+    """What the time, the energy or the money went to."""
     share: float
-    """Share of reserved device time at the operating point."""
+    """Share of the reserved device time, of `query_j` or of `system_usd`."""
+    ideal: bool = False
+    """Whether an ideal device would need it too."""
+
+
+class AmountEntry(LedgerEntry):
+    """A step of the energy or the cost ledger."""
+
+    amount: float
+    """Joules of one query, or USD of the system; all amounts sum to the total."""
 
 
 class Inputs(Model):
@@ -179,8 +240,8 @@ class Inputs(Model):
     """Paths of the figures whose grade is an assumption."""
 
 
-class Evaluation(Model):
-    """One design at one operating point."""
+class Evaluation(DeferredModel):
+    """One design at one operating point; what explains it is computed when it is asked for."""
 
     workload: str
     """Name of the workload."""
@@ -240,6 +301,9 @@ class Evaluation(Model):
     """Bill of material of the system."""
     query_usd: float | None
     """Cost of one query at the stated utilization."""
+    tco: dict[str, float] = {}
+    """Cost of one query by what it pays for: the system, the facility, energy, operation; sums to
+    `query_usd`, empty when that is unknown."""
     price_parts_usd: dict[str, float]
     """Bill of material of the system by component, as far as known."""
     area_mm2: dict[str, float]
@@ -257,7 +321,11 @@ class Evaluation(Model):
     operators: tuple[OperatorCost, ...] = ()
     """Cost by operator."""
     ledger: tuple[LedgerEntry, ...] = ()
-    """From peak to delivered."""
+    """From peak to delivered, in reserved device time."""
+    energy_ledger: tuple[AmountEntry, ...] = ()
+    """From the ideal energy of a query to `query_j`; empty when an energy is unknown."""
+    cost_ledger: tuple[AmountEntry, ...] = ()
+    """What `system_usd` pays for; empty when the price or the bill of material is unknown."""
     roofs: tuple[Roofs, ...] = ()
     """Roofline of each kind of device."""
     notes: tuple[str, ...] = ()

@@ -56,6 +56,14 @@ class Economics(Model):
     """Facility power / IT power; 1.0 at the edge."""
     operation_share_per_year: NonNegativeFloat = 0.0
     """Yearly cost of operation as a share of the price."""
+    facility_usd_per_w: NonNegativeFloat = 0.0
+    """Price of the data center per watt that the system may draw at the wall; 0 at the edge, 11 in a
+    data center (`tco.facility_capex_per_w`)."""
+    facility_life_years: PositiveFloat = 14.0
+    """Years over which the data center is written off (`tco.life_facility`)."""
+    operation_usd_per_w_year: NonNegativeFloat = 0.0
+    """Yearly cost of operation per watt that the system may draw; 0.3 in a data center
+    (`tco.opex_other`)."""
 
 
 @dataclass(frozen=True, slots=True)

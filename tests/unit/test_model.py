@@ -1,10 +1,13 @@
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import pytest
 from pydantic import PositiveFloat, PositiveInt, ValidationError
 
 from pentarch.errors import FieldError
-from pentarch.model import Model, load
+from pentarch.model import DeferredModel, Model, load
 
 
 class Inner(Model):
@@ -83,3 +86,86 @@ def test_long_values_are_cut_in_messages() -> None:
     with pytest.raises(FieldError) as raised:
         load(Outer, {"name": ["x" * 500]}, where="box.yaml")
     assert len(str(raised.value)) < 200
+
+
+class Deferring(DeferredModel):
+    number: int
+    """Known at once."""
+    squares: tuple[int, ...] = ()
+    """Found late."""
+    text: str = ""
+    """Found late."""
+
+
+class Holder(Model):
+    inner: Deferring
+    """What is held."""
+
+
+def deferring(calls: list[str] | None = None) -> Deferring:
+    """Return a model whose fields note that they were computed."""
+
+    def squares() -> tuple[int, ...]:
+        (calls if calls is not None else []).append("squares")
+        return (1, 4)
+
+    return Deferring(number=2).defer(squares=squares, text=lambda: "two")
+
+
+WHOLE = Deferring(number=2, squares=(1, 4), text="two")
+
+
+def test_a_deferred_field_is_computed_once_when_it_is_asked_for() -> None:
+    calls: list[str] = []
+    model = deferring(calls)
+
+    assert model.number == 2
+    assert calls == []
+    assert (model.squares, model.squares) == ((1, 4), (1, 4))
+    assert calls == ["squares"]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        lambda model: model,
+        lambda model: model.model_copy(),
+        lambda model: model.replace(),
+        lambda model: copy.copy(model),
+        lambda model: copy.deepcopy(model),
+        lambda model: pickle.loads(pickle.dumps(model)),
+        lambda model: Deferring(**dict(model)),
+        lambda model: Deferring.model_validate(model.model_dump()),
+        lambda model: Deferring.model_validate_json(model.model_dump_json()),
+        lambda model: Deferring.model_validate(Holder(inner=model).model_dump()["inner"]),
+        lambda model: model.complete(),
+    ],
+)
+def test_a_model_with_deferred_fields_cannot_be_told_from_a_whole_one(
+    seen: Callable[[Deferring], Deferring],
+) -> None:
+    assert seen(deferring()) == WHOLE
+    assert repr(seen(deferring())) == repr(WHOLE)
+    assert seen(deferring()).model_dump_json() == WHOLE.model_dump_json()
+
+
+def test_fields_stand_in_their_order_whichever_was_asked_for_first() -> None:
+    model = deferring()
+    assert model.text == "two"
+    assert list(model.model_dump()) == ["number", "squares", "text"]
+    assert Holder(inner=deferring()).model_dump_json() == Holder(inner=WHOLE).model_dump_json()
+
+
+def test_a_deferred_model_differs_where_its_fields_do() -> None:
+    assert deferring() != Deferring(number=2, squares=(1, 5), text="two")
+    assert deferring() != "two"
+    with pytest.raises(AttributeError, match="cubes"):
+        deferring().cubes  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ValidationError):
+        deferring().number = 3  # type: ignore[misc]  # frozen is the point
+
+
+def test_deferring_leaves_the_original_as_it_is() -> None:
+    plain = Deferring(number=3, text="three")
+    assert plain.defer(text=lambda: "drei").text == "drei"
+    assert plain.text == "three"

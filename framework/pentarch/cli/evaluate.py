@@ -34,6 +34,16 @@ def evaluate(
     kv: options.Kv = None,
     runtime: options.RuntimeName = "ideal",
     targets: options.TargetsFile = None,
+    economics: options.EconomicsFile = None,
+    operators: Annotated[
+        int, typer.Option(min=1, help="Operators listed, those that take most time.")
+    ] = 10,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Explain each listed operator, and where energy and money go."
+        ),
+    ] = False,
     check: options.Check = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -45,6 +55,7 @@ def evaluate(
         formats=(weights, activations, kv),
         runtime=runtime,
         targets=targets,
+        economics=economics,
     )
     found = options.evaluate_at(point, workload=workload, system=system, library=library())
     if as_json:
@@ -54,7 +65,7 @@ def evaluate(
 
         from pentarch.cli.tables import print_evaluation
 
-        print_evaluation(found, Console())
+        print_evaluation(found, Console(), operators=operators, explain=explain)
     if check and not found.meets_all:
         raise typer.Exit(1)
 
@@ -72,6 +83,7 @@ def compare(
     kv: options.Kv = None,
     runtime: options.RuntimeName = "ideal",
     targets: options.TargetsFile = None,
+    economics: options.EconomicsFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate several systems side by side."""
@@ -82,6 +94,7 @@ def compare(
         formats=(weights, activations, kv),
         runtime=runtime,
         targets=targets,
+        economics=economics,
     )
     session = library()
     found = [

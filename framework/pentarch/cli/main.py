@@ -82,6 +82,10 @@ VERBS = (
         "Hold predictions against files of measurements.",
     ),
     Verb(
+        "calibrate", "pentarch.cli.calibrate", "calibrate",
+        "Fit physical parameters to measurements.",
+    ),
+    Verb(
         "schema", "pentarch.cli.schema", "schema",
         "Print the JSON schema of a YAML file.",
     ),

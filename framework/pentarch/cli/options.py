@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from pentarch.catalog import Library
+    from pentarch.model import Model
     from pentarch.results import Evaluation
-    from pentarch.targets import Targets
+    from pentarch.targets import Economics, Targets
     from pentarch.workload.query import Precisions, Query
+
+M = TypeVar("M", bound="Model")
 
 MOST = 10**9
 """Most tokens or queries that a query may have (`pentarch.workload.query.Count`)."""
@@ -36,6 +39,10 @@ RuntimeName = Annotated[str, typer.Option(help="Software stack: a name or the pa
 TargetsFile = Annotated[
     Path | None, typer.Option(help="YAML file with the thresholds that differ from the defaults.")
 ]
+EconomicsFile = Annotated[
+    Path | None,
+    typer.Option(help="YAML file with the terms of ownership that differ from the defaults."),
+]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless all five targets are met.")
 ]
@@ -57,6 +64,8 @@ class Point:
     """Name or path of the runtime."""
     targets: Path | None
     """File of thresholds."""
+    economics: Path | None = None
+    """File of what turns a price into USD per query."""
 
     def query(self) -> "Query":
         """Return lengths and load."""
@@ -76,15 +85,25 @@ class Point:
 
     def thresholds(self) -> "Targets | None":
         """Return the thresholds of the file, or `None` without one."""
-        if self.targets is None:
-            return None
-        from pentarch.catalog import read_model
-        from pentarch.documents import read_document
         from pentarch.targets import Targets
 
-        document = read_document(self.targets, where=str(self.targets))
-        with document.located():
-            return read_model(Targets, document.values, where=document.where)
+        return None if self.targets is None else _read(Targets, self.targets)
+
+    def terms(self) -> "Economics | None":
+        """Return the terms of ownership of the file, or `None` without one."""
+        from pentarch.targets import Economics
+
+        return None if self.economics is None else _read(Economics, self.economics)
+
+
+def _read(model: "type[M]", path: Path) -> "M":
+    """Return a model from a YAML file of its fields."""
+    from pentarch.catalog import read_model
+    from pentarch.documents import read_document
+
+    document = read_document(path, where=str(path))
+    with document.located():
+        return read_model(model, document.values, where=document.where)
 
 
 def evaluate_at(point: Point, *, workload: str, system: str, library: "Library") -> "Evaluation":
@@ -113,6 +132,7 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
                 precisions=point.precisions(),
                 runtime=point.runtime,
                 targets=point.thresholds(),
+                economics=point.terms(),
                 library=library,
             )
             return api.evaluate(planned)

@@ -21,11 +21,22 @@ from pentarch.contracts.figures import (
     show_figure,
     show_margin,
     show_parameter,
+    show_value,
     shown_ledger,
     why_not,
     without_password,
 )
-from pentarch.results import Design, Evaluation, StudyResult, TargetId, Trial, Verdict, VerdictKind
+from pentarch.results import (
+    AmountEntry,
+    Design,
+    Evaluation,
+    LedgerEntry,
+    StudyResult,
+    TargetId,
+    Trial,
+    Verdict,
+    VerdictKind,
+)
 from pentarch.targets import figure_of
 from pentarch.units import percent
 
@@ -36,6 +47,10 @@ OPERATORS = 10
 """Operators shown, those that take most time."""
 LOSSES = 6
 """Entries of the ledger shown, the useful part among them."""
+BAR = 24
+"""Cells of a bar that stands for the whole."""
+_DUST = 1e-9
+"""Share of a ledger below which an entry is rounding of a sum."""
 LEAST_TITLE = 7
 """Width that a column's title may take even where its cells are narrower."""
 _QUANTITY = re.compile(r"([-+]?\d[\d,.]*(?:e-?\d+)?) ([A-Za-z%][A-Za-z0-9/%]*)")
@@ -90,12 +105,17 @@ def print_study(
     _print_place(console, "report", None if report is None else str(report))
 
 
-def print_evaluation(evaluation: Evaluation, console: "Console") -> None:
-    """Print an evaluation: verdicts, key figures, slowest operators and notes.
+def print_evaluation(
+    evaluation: Evaluation, console: "Console", *, operators: int = OPERATORS, explain: bool = False
+) -> None:
+    """Print an evaluation: verdicts, key figures, ledgers, slowest operators and notes.
 
     Args:
         evaluation: What to print.
         console: Where to print; made for 80 columns and more.
+        operators: Operators listed at most, those that take most time.
+        explain: Whether the ledgers of energy and cost are drawn as well, and each operator listed
+            is explained.
     """
     query = evaluation.operating_point.query
     _print_line(
@@ -110,8 +130,19 @@ def print_evaluation(evaluation: Evaluation, console: "Console") -> None:
     _print_verdicts(console, evaluation.targets, known=evaluation.reason)
     _print_line(console, "")
     _print_figures(console, evaluation)
-    _print_ledger(console, evaluation)
-    _print_operators(console, evaluation)
+    print_ledger(console, "where the time goes", shown_ledger(evaluation))
+    if explain:
+        print_ledger(console, "where the energy goes", evaluation.energy_ledger, unit="J")
+        print_ledger(console, "what the price pays for", evaluation.cost_ledger, unit="USD")
+    else:
+        _print_line(console, "")
+        _print_summary(console, "energy", evaluation.energy_ledger)
+        _print_summary(console, "price", evaluation.cost_ledger)
+    _print_operators(console, evaluation, operators)
+    if explain:
+        from pentarch.cli.explained import print_explained
+
+        print_explained(console, evaluation, operators)
     for note in evaluation.notes:
         _print_line(console, f"note: {note}", "dim")
 
@@ -290,15 +321,64 @@ def _fits(console: "Console", columns: Sequence[_Column]) -> bool:
 
 
 def _print_ledger(console: "Console", evaluation: Evaluation) -> None:
-    """Print where the time goes: the useful part, then the largest losses."""
-    ledger = shown_ledger(evaluation)
+    """Print where the time goes in one sentence: the useful part, then the largest losses."""
+    _print_summary(console, "time", shown_ledger(evaluation))
+
+
+def _print_summary(console: "Console", name: str, entries: Sequence[LedgerEntry]) -> None:
+    """Print a ledger in one sentence: its first entries, the ideal ones before the losses."""
+    ledger = [entry for entry in entries if abs(entry.share) > _DUST]
     shown, rest = ledger[:LOSSES], ledger[LOSSES:]
     if not shown:
         return
     parts = [f"{percent(entry.share)} {entry.name}" for entry in shown]
     if rest:
-        parts.append(f"{percent(sum(entry.share for entry in rest))} in {len(rest)} smaller losses")
-    _print_line(console, f"time: {', '.join(parts)}")
+        parts.append(f"{percent(sum(entry.share for entry in rest))} in {len(rest)} smaller parts")
+    _print_line(console, f"{name}: {', '.join(parts)}")
+
+
+def print_ledger(
+    console: "Console", title: str, entries: Sequence[LedgerEntry], *, unit: str | None = None
+) -> None:
+    """Print a ledger as bars, the ideal entries in another color than the losses.
+
+    Args:
+        console: Where to print.
+        title: What is shared out.
+        entries: The ledger.
+        unit: Unit of the amounts: then every entry is printed with its amount, not only the first
+            ones with their shares.
+    """
+    ledger = [entry for entry in entries if abs(entry.share) > _DUST]
+    shown, rest = (ledger, []) if unit else (ledger[:LOSSES], ledger[LOSSES:])
+    if not shown:
+        return
+    _print_line(console, "")
+    table = plain_table()
+    table.add_column(title, overflow="fold", ratio=1)
+    if unit:
+        table.add_column("amount", no_wrap=True, justify="right")
+    table.add_column("share", no_wrap=True, justify="right")
+    table.add_column("", no_wrap=True, width=BAR)
+    for entry in shown:
+        bar = Text(_bar(console, entry.share), style="green" if entry.ideal else "yellow")
+        amount = [show_value(entry.amount, unit)] if unit and isinstance(entry, AmountEntry) else []
+        table.add_row(Text(entry.name), *amount, percent(entry.share), bar)
+    if rest:
+        share = sum(entry.share for entry in rest)
+        bar = Text(_bar(console, share), style="yellow")
+        table.add_row(Text(f"{len(rest)} smaller parts", style="dim"), percent(share), bar)
+    console.print(table, highlight=False)
+
+
+def _bar(console: "Console", share: float) -> str:
+    """Return a bar; an entry that is too small for a cell, or negative, has none."""
+    cell = "█"
+    try:
+        cell.encode(console.encoding)
+    except (LookupError, UnicodeEncodeError):
+        cell = "#"
+    return cell * round(max(share, 0.0) * BAR)
 
 
 def _print_figures(console: "Console", evaluation: Evaluation) -> None:
@@ -315,7 +395,7 @@ def _print_figures(console: "Console", evaluation: Evaluation) -> None:
     console.print(table, highlight=False)
 
 
-def _print_operators(console: "Console", evaluation: Evaluation) -> None:
+def _print_operators(console: "Console", evaluation: Evaluation, count: int) -> None:
     operators = sorted(evaluation.operators, key=lambda operator: -operator.device_s)
     if not operators:
         return
@@ -328,7 +408,7 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
     table.add_column("share", no_wrap=True, justify="right")
     table.add_column("bottleneck", overflow="fold")
     table.add_column("next", overflow="fold")
-    for operator in operators[:OPERATORS]:
+    for operator in operators[:count]:
         table.add_row(
             Text(operator.name),
             Text(operator.phase),
@@ -338,7 +418,7 @@ def _print_operators(console: "Console", evaluation: Evaluation) -> None:
             Text(operator.next_bottleneck or "nothing"),
         )
     console.print(table, highlight=False)
-    rest = operators[OPERATORS:]
+    rest = operators[count:]
     if rest:
         share = percent(sum(operator.device_s for operator in rest) / total if total > 0 else None)
         _print_line(console, f"and {len(rest):,} more operators, {share} together", "dim")

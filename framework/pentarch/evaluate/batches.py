@@ -262,12 +262,13 @@ def _one_design(request: RowRequest, index: int) -> RowRequest:
         changes[name] = None if part is None else part.take(at)
 
     def own(values: Any) -> Any:
-        return None if values is None else values[at]
+        return None if values is None else values[..., at]
 
     return replace(
         request, sequences=request.sequences[:, at], machine=replace(machine, length=1, **changes),
         reserved_bytes=own(request.reserved_bytes), resident_weights=own(request.resident_weights),
         resident_kv=own(request.resident_kv),
+        resident_activations=own(request.resident_activations),
     )  # fmt: skip
 
 

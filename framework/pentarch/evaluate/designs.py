@@ -6,16 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from pentarch.contracts.partitioner import PlanCost
-from pentarch.evaluate.batches import describe
 from pentarch.evaluate.figures import Deployment, Figures, figures
-from pentarch.evaluate.memory import memory_use, residency
+from pentarch.evaluate.memory import memory_use
 from pentarch.evaluate.prepare import Prepared
+from pentarch.evaluate.residency import Holding, choose_residency
 from pentarch.evaluate.stage_costs import StageInput, cost_stage
 from pentarch.evaluate.stage_result import StageResult, run_stage
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.system import on_boards
 from pentarch.mapping.gemm import FrontStore
 
 
@@ -41,9 +40,8 @@ def run_designs(
         CostError: A cost is NaN or infinite.
     """
     scenario = prepared.scenario
-    machine = on_boards(
-        describe(scenario.backend, scenario.device, length, columns), scenario.system
-    )
+    is_template = length == 1 and not columns
+    machine = prepared.machine if is_template else prepared.describe(length, columns)
     load = (
         concurrency
         if concurrency is not None
@@ -72,12 +70,13 @@ def _run_stage(
 ) -> StageResult:  # fmt: skip
     scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
     memory = memory_use(table, machine, scenario.runtime, own)
-    kept = residency(memory, machine)
+    holding = Holding(memory.weights, memory.kv, micro, float(stage.copies))
+    kept = choose_residency(table, machine, holding)
     memory = replace(memory, on_chip=kept.bytes)
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
         concurrency=micro, residency=kept, store=store,
-        useful=prepared.useful[index],
+        useful=prepared.useful[index], memo=prepared.memo,
     )  # fmt: skip
     return run_stage(
         cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies),

@@ -22,7 +22,7 @@ from pentarch.targets import conditions, judge_columns, unknown_reason
 if TYPE_CHECKING:
     from pentarch.catalog import Library
 
-CHUNK = 1024
+CHUNK = 2048
 """Designs evaluated at once: their columns stay in the processor's caches."""
 
 PREPARED = 256
@@ -101,8 +101,9 @@ class ScenarioEvaluator:
                 where = np.array(members)
                 feasible[where] = found.feasibility.fits
                 backend = self._prepare(group.structure).scenario.backend.name
-                for offset, index in enumerate(members):
-                    reasons[index] = found.feasibility.reason(offset)
+                for offset in np.flatnonzero(~found.feasibility.fits).tolist():
+                    reasons[members[offset]] = found.feasibility.reason(offset)
+                for index in members:
                     backends[index] = backend
                 for name, column in found.values.items():
                     target = values.setdefault(name, np.full(count, np.nan))

@@ -3,11 +3,18 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
 
 from pentarch._version import VERSION
+from pentarch.evaluate.cost_ledger import cost_ledger, unknown_costs
+from pentarch.evaluate.design_rows import DesignRows, weight_column
+from pentarch.evaluate.energy_ledger import energy_ledger, unknown_energies
 from pentarch.evaluate.figures import Figures
 from pentarch.evaluate.ledger import loss_ledger
-from pentarch.evaluate.operator_costs import operator_costs
+from pentarch.evaluate.operator_costs import START, operator_costs
 from pentarch.evaluate.power import static_power
 from pentarch.evaluate.prepare import Prepared
 from pentarch.evaluate.roofs import device_roofs
@@ -15,7 +22,8 @@ from pentarch.evaluate.scenario import Scenario
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
-from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.machine import MachineTable, Provenance, provenance
+from pentarch.hardware.technology import technology
 from pentarch.results import (
     Evaluation,
     Inputs,
@@ -24,7 +32,7 @@ from pentarch.results import (
     OperatorCost,
     WattsPerPflops,
 )
-from pentarch.targets import judge
+from pentarch.targets import Economics, judge
 
 TEXT = {"about", "sources"}
 """Fields that say something about an input and change no figure."""
@@ -35,7 +43,7 @@ LATENCY_NOTE = "query latency is the mean: the closed form gives no p95"
 def evaluation_of(
     prepared: Prepared, figures: Figures, index: int, *, scenario: Scenario
 ) -> Evaluation:
-    """Return design `index` in full.
+    """Return design `index` in full; operators, ledgers, roofs and inputs when they are asked for.
 
     Args:
         prepared: Plan and operator table that the figures were computed on.
@@ -49,13 +57,6 @@ def evaluation_of(
         column = figures.values.get(name)
         return None if column is None else float(column[index])
 
-    operators = tuple(
-        cost
-        for stage in figures.stages
-        for runs in [_runs(figures, stage, index)]
-        for entry in stage.costs.kinds
-        for cost in operator_costs(entry, index, runs=runs)
-    )
     table = prepared.tables[0]
     notes = (*prepared.notes, *(note for stage in figures.stages for note in stage.costs.notes))
     evaluation = Evaluation(
@@ -79,17 +80,36 @@ def evaluation_of(
         j_per_token=value("j_per_token"), query_j=value("query_j"),
         energy_j={name: _at(joules, index) for name, joules in figures.energy_j.items()},
         system_usd=value("system_usd"), bom_usd=value("bom_usd"), query_usd=value("query_usd"),
-        price_parts_usd=_price_parts(figures, index),
+        tco=_ownership(figures, index), price_parts_usd=_price_parts(figures, index),
         area_mm2={} if machine.area is None else _group(machine.area.parts_mm2, index),
         programmability=value("programmability"), update_s=value("update_s"),
-        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, operators, index),
-        operators=operators, ledger=loss_ledger(figures, index),
-        roofs=device_roofs(figures.stages, index),
+        memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
         notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
-        inputs=_inputs(scenario, prepared, machine, index),
+        inputs=Inputs(hash="", version=VERSION, grades={}),
     )  # fmt: skip
+    # The digest of the inputs takes as long as all the figures, so it waits, too.
+    ledger = cache(lambda: loss_ledger(figures, index))  # the energy ledger asks for it, too
     # The verdicts are models already: there is nothing to validate again.
-    return evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
+    judged = evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
+    return judged.defer(
+        operators=lambda: _operators(figures, index),
+        ledger=ledger,
+        energy_ledger=lambda: energy_ledger(figures, index, ledger()),
+        cost_ledger=lambda: cost_ledger(figures, index),
+        roofs=lambda: device_roofs(figures.stages, index),
+        inputs=lambda: _inputs(scenario, prepared, machine, index),
+    )
+
+
+def _operators(figures: Figures, index: int) -> tuple[OperatorCost, ...]:
+    """Return the operators of all stages."""
+    return tuple(
+        cost
+        for stage in figures.stages
+        for runs in [_runs(figures, stage, index)]
+        for entry in stage.costs.kinds
+        for cost in operator_costs(DesignRows(entry, stage.costs.given, index), runs=runs)
+    )
 
 
 def _at(column: Floats | None, index: int) -> float | None:
@@ -118,23 +138,31 @@ def _runs(figures: Figures, stage: StageResult, index: int) -> dict[Phase, float
     return {Phase.PREFILL: own, Phase.DECODE: own / float(stage.costs.given.concurrency[index])}
 
 
-def _bottleneck(figures: Figures, operators: tuple[OperatorCost, ...], index: int) -> str | None:
+def _bottleneck(figures: Figures, index: int) -> str | None:
     """Return the resource that is the bottleneck of the most time.
 
     While one query of C is answered, C prefills and the decode steps of all micro-batches are run.
     A phase that a back-end costs as a whole has one bottleneck.
     """
     shares: dict[str, float] = defaultdict(float)
-    whole: set[str] = set()
     for stage in figures.stages:
         runs = _runs(figures, stage, index)
         for phase, segment in stage.costs.segments.items():
-            whole.add(str(phase))
             seconds = float(stage.costs.stack(phase).time()[index])
             shares[segment.bottleneck[index]] += seconds * runs[phase]
-    for operator in operators:
-        if operator.phase not in whole:
-            shares[operator.bottleneck] += operator.device_s
+        for entry in stage.costs.kinds:
+            resources = (*entry.times.resources, START)
+            terms = np.vstack((entry.times.terms_s[:, :, index], entry.costs.fixed_s[:, index]))
+            busy = entry.times.total_s[:, index] * weight_column(entry, index)
+            slowest = np.where(terms.any(axis=0), terms.argmax(axis=0), -1)
+            for phase in runs:
+                if phase in stage.costs.segments:
+                    continue
+                of_phase = np.where(entry.in_phase(phase), busy, 0.0) * runs[phase]
+                sums = np.bincount(slowest + 1, weights=of_phase, minlength=len(resources) + 1)
+                for name, seconds in zip(("nothing", *resources), sums.tolist(), strict=True):
+                    if seconds > 0:
+                        shares[name] += seconds
     return max(shares, key=lambda name: shares[name]) if shares else None
 
 
@@ -147,6 +175,18 @@ def _price_parts(figures: Figures, index: int) -> dict[str, float]:
     if found and deployment.system.host_usd is not None:
         found["host"] = deployment.system.host_usd
     return found
+
+
+def _ownership(figures: Figures, index: int) -> dict[str, float]:
+    """Return the parts of `query_usd`; none when it is unknown."""
+    if figures.values["query_usd"] is None:
+        return {}
+    parts = {name: usd for name, usd in figures.values.items() if name.startswith("tco.")}
+    return {
+        name.removeprefix("tco."): float(usd[index])
+        for name, usd in parts.items()
+        if usd is not None
+    }
 
 
 def _notes(figures: Figures) -> list[str]:
@@ -165,7 +205,26 @@ def _notes(figures: Figures) -> list[str]:
             notes.append(
                 f"the power cap of {machine.name} was not applied: not all its energies are known"
             )
-    return notes
+    machine = figures.stages[0].costs.given.machine
+    reasons = (unknown_energies(figures.energy_j, machine), unknown_costs(figures))
+    return [*notes, *(reason for reason in reasons if reason is not None)]
+
+
+ECONOMICS = MappingProxyType({
+    "life_years": "tco.life_it", "utilization": "tco.utilization_service",
+    "usd_per_kwh": "tco.electricity",
+})  # fmt: skip
+"""Figure of the technology library that each default of `Economics` is; others stand for the edge."""
+
+
+def _economics(stated: Economics) -> dict[str, Provenance]:
+    """Return the sources of the terms that nobody stated; what a user states is no source of ours."""
+    library, defaults = technology(), Economics()
+    return {
+        f"economics.{field}": provenance(library.citation(path), str(library.figure(path).grade))
+        for field, path in ECONOMICS.items()
+        if getattr(stated, field) == getattr(defaults, field)
+    }
 
 
 def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index: int) -> Inputs:
@@ -187,6 +246,8 @@ def _inputs(scenario: Scenario, prepared: Prepared, machine: MachineTable, index
     sources = dict(machine.provenance)
     for owner, given in (("runtime", scenario.runtime), ("system", scenario.system)):
         sources |= {f"{owner}.{field}": entry for field, entry in given.sources.items()}
+    if machine.cost.price_usd is not None:  # without a price no query is paid for
+        sources |= _economics(scenario.economics)
     grades = Counter(entry.grade for entry in sources.values())
     assumed = tuple(sorted(path for path, entry in sources.items() if entry.grade == "asm"))
     return Inputs(

@@ -19,6 +19,7 @@ prefill delays a query by its time in the slowest stage only.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -26,13 +27,14 @@ from pentarch.errors import CostError
 from pentarch.evaluate.feasibility import Feasibility, feasibility
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
-from pentarch.evaluate.stage_costs import StageInput
+from pentarch.evaluate.stage_costs import PHASES, StageInput
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
-from pentarch.graph.table import OperatorTable
+from pentarch.graph.table import GemmTable, OperatorTable
 from pentarch.hardware.columns import Floats, sum_rows
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.system import System
+from pentarch.hardware.technology.ownership import Ownership, OwnershipTerms, ownership_cost
 from pentarch.mapping.arithmetic import Product, resolve
 from pentarch.mapping.traffic import level_bandwidth
 from pentarch.targets import Economics
@@ -147,13 +149,22 @@ def main_product(stages: tuple[StageResult, ...]) -> Product | None:
     work: dict[tuple[str, str], float] = {}
     for stage in stages:
         rows = stage.costs.given.table.gemm
-        visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
-        macs = rows.rows * visits * rows.k * rows.n * rows.executions * stage.devices
-        for index, pair in enumerate(zip(rows.a_formats, rows.b_formats, strict=True)):
-            work[pair] = work.get(pair, 0.0) + float(macs[index])
+        own = stage.costs.given.memo.of(rows, "macs by format", partial(_macs_by_format, rows))
+        for pair, macs in own.items():
+            work[pair] = work.get(pair, 0.0) + macs * stage.devices
     if not work:
         return None
     return resolve(stages[0].costs.given.machine, *max(work, key=lambda pair: work[pair]))
+
+
+def _macs_by_format(rows: GemmTable) -> dict[tuple[str, str], float]:
+    """Return the multiply-accumulates of one query's GEMMs by the formats that they multiply."""
+    visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
+    macs = rows.rows * visits * rows.k * rows.n * rows.executions
+    found: dict[tuple[str, str], float] = {}
+    for pair, count in zip(zip(rows.a_formats, rows.b_formats, strict=True), macs, strict=True):
+        found[pair] = found.get(pair, 0.0) + float(count)
+    return found
 
 
 def _work(
@@ -162,8 +173,8 @@ def _work(
     given = stages[0].costs.given
     table, concurrency, devices = given.table, given.concurrency, deployment.devices
     rate = _known(times, "queries_per_s")
-    ideal = {phase: _at_peak(stages, phase, "ideal_s") for phase in Phase}
-    executed = {phase: _at_peak(stages, phase, "executed_s") for phase in Phase}
+    ideal = dict(zip(PHASES, _at_peak(stages, "ideal_s"), strict=True))
+    executed = dict(zip(PHASES, _at_peak(stages, "executed_s"), strict=True))
     product = main_product(stages)
     peak = None if product is None else 2.0 * product.peak_macs_per_s * devices
     decode = _known(times, "decode_s")
@@ -185,20 +196,16 @@ def _work(
     }
 
 
-def _at_peak(stages: tuple[StageResult, ...], phase: Phase, figure: str) -> Floats:
-    """Return the device-seconds at peak of a phase's work, for one query's passes, shape (N,).
+def _at_peak(stages: tuple[StageResult, ...], figure: str) -> Floats:
+    """Return the device-seconds at peak of one query's passes by phase, shape (2, N).
 
     Args:
         stages: The stages.
-        phase: The phase.
         figure: `ideal_s` for the useful work, `executed_s` for all that is executed.
     """
-    total = np.zeros(stages[0].costs.given.machine.length)
-    for stage in stages:
-        for entry in stage.costs.kinds:
-            mask = entry.in_phase(phase)
-            seconds = sum_rows(getattr(entry, figure)[mask] * entry.weights[mask])
-            total = total + seconds * stage.devices
+    total: Floats = getattr(stages[0].costs, figure) * stages[0].devices
+    for stage in stages[1:]:
+        total = total + getattr(stage.costs, figure) * stage.devices
     return total
 
 
@@ -212,10 +219,8 @@ def _mbu(stages: tuple[StageResult, ...], decode: Floats, deployment: Deployment
         memory = stage.costs.given.machine.levels[0]
         peak = memory.instances * memory.read_bytes_per_s
         possible = possible + peak * stage.devices * stage.copies
-        for entry in stage.costs.kinds:
-            mask = entry.is_decode
-            needed = sum_rows(entry.compulsory_bytes[mask] * entry.weights[mask])
-            fetched = fetched + needed * stage.devices
+        needed = stage.costs.compulsory_bytes[PHASES.index(Phase.DECODE)]
+        fetched = fetched + needed * stage.devices
     micro_batches = deployment.own / stages[0].costs.given.concurrency
     busy: Floats = fetched * micro_batches / (possible * decode)
     return busy * deployment.active / deployment.replicas
@@ -350,7 +355,7 @@ def _money(
     machine: MachineTable, times: Mapping[str, Floats | None], power: Mapping[str, Floats | None],
     deployment: Deployment,
 ) -> dict[str, Floats | None]:  # fmt: skip
-    system, economics = deployment.system, deployment.economics
+    system = deployment.system
     devices = max(
         deployment.devices, float(system.devices)
     )  # those without work are bought as well
@@ -360,15 +365,45 @@ def _money(
     bom = None
     if parts and host is not None:
         bom = devices * sum_rows(list(parts.values())) + host
-    query = None
-    mean = power["mean_w"]
-    if system_usd is not None and mean is not None:
-        yearly = system_usd * (1.0 / economics.life_years + economics.operation_share_per_year)
-        busy = SECONDS_PER_YEAR * economics.utilization
-        served = _known(times, "queries_per_s") * busy
-        wall = mean / system.supply_efficiency * economics.pue
-        query = (yearly + wall * busy / J_PER_KWH * economics.usd_per_kwh) / served
-    return {"system_usd": system_usd, "bom_usd": bom, "query_usd": query}
+    owned = _owned(system_usd, _known(times, "queries_per_s"), power, deployment)
+    return {"system_usd": system_usd, "bom_usd": bom, **owned}
+
+
+def _owned(
+    system_usd: Floats | None, rate: Floats, power: Mapping[str, Floats | None],
+    deployment: Deployment,
+) -> dict[str, Floats | None]:  # fmt: skip
+    """Return the cost of a query and its parts; without work a system draws no power."""
+    names = ("system", "facility", "energy", "operation")
+    economics, mean, full = deployment.economics, power["mean_w"], power["full_load_w"]
+    if system_usd is None or mean is None:
+        return dict.fromkeys(("query_usd", *(f"tco.{name}" for name in names)))
+    at_wall = 1.0 / deployment.system.supply_efficiency
+    cost = ownership_cost(
+        Ownership(
+            system_usd=system_usd, provisioned_w=None if full is None else full * at_wall,
+            mean_w=mean * at_wall * economics.utilization, queries_per_s=rate,
+            utilization=economics.utilization,
+        ),
+        OwnershipTerms(
+            life_s=economics.life_years * SECONDS_PER_YEAR, pue=economics.pue,
+            usd_per_j=economics.usd_per_kwh / J_PER_KWH,
+            facility_usd_per_w=economics.facility_usd_per_w,
+            facility_life_s=economics.facility_life_years * SECONDS_PER_YEAR,
+            operation_usd_per_w_s=economics.operation_usd_per_w_year / SECONDS_PER_YEAR,
+            operation_per_s=economics.operation_share_per_year / SECONDS_PER_YEAR,
+        ),
+    )  # fmt: skip
+    per_s = (
+        cost.system_usd_per_s, cost.facility_usd_per_s, cost.energy_usd_per_s,
+        cost.operation_usd_per_s,
+    )  # fmt: skip
+    parts = {
+        f"tco.{name}": None if usd is None else np.asarray(usd / cost.queries_per_s)
+        for name, usd in zip(names, per_s, strict=True)
+    }
+    total = cost.usd_per_query
+    return {"query_usd": None if total is None else np.asarray(total), **parts}
 
 
 def _check_finite(values: Mapping[str, Floats | None], given: StageInput) -> None:

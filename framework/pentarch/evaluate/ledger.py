@@ -1,25 +1,30 @@
 """The loss ledger: where the reserved device time goes, from peak to delivered; exact in sum."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
+from pentarch.evaluate.array_losses import array_losses
+from pentarch.evaluate.design_rows import DesignRows, weight_column
 from pentarch.evaluate.figures import Figures
-from pentarch.evaluate.stage_costs import KindCosts
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
+from pentarch.graph.table import AttentionTable, GemmTable
+from pentarch.hardware.columns import Floats
 from pentarch.results import LedgerEntry
 
 USEFUL = "useful work at peak"
 REPLICATED = "replicated work"
-ARRAY = "padding, fill and waves"
 START = "operator starts"
+LAUNCH = "launches by the host"
 VECTOR = "vector operators"
-COLLECTIVE = "collectives"
+HOPS = "hops and overhead of collectives"
 HOST = "host and step overhead"
 THROTTLE = "power cap"
 OVERLAP = "imperfect overlap"
-IDLE = "idle stages and replicas"
+IDLE_REPLICAS = "idle replicas"
+IDLE_STAGES = "idle stages"
 
 DUST = 1e-15
 """Share of the time below which an entry is a difference of rounding errors, and is left out."""
@@ -33,15 +38,23 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
 
     Every row's time is its useful work at peak, plus work that devices repeat, plus what its slowest
     resource takes beyond that, plus what imperfect overlap adds, plus its start; what the cap and
-    the host add to a phase comes on top. Padding and waves are named where an engine is the slowest
-    resource. While one query of C is answered, the devices run C prefills and, for each micro-batch,
-    all decode steps; a stage that waits for another, and a replica without a query, are idle. Of a
+    the host add to a phase comes on top. Where an engine is the slowest resource its time is split
+    into padding, waves, fill and issue; where a level is, its wait is split in proportion to what
+    crosses it. While one query of C is answered, the devices run C prefills and, for each
+    micro-batch, all decode steps; that prefills delay other queries' tokens is latency, and no loss
+    of device time. A stage that waits for another, and a replica without a query, are idle. Of a
     phase that a back-end costs as a whole, all that is not useful waits for its bottleneck.
 
     Args:
         figures: Figures of a batch.
         index: Which design.
+
+    Returns:
+        Shares that sum to 1; the useful one is the MFU of the query. Empty without a latency.
     """
+    query = figures.values["query_s"]
+    if query is None:
+        return ()
     seconds: dict[str, float] = defaultdict(float)
     deployment = figures.deployment
     own = float(deployment.own[index])
@@ -49,18 +62,16 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
         micro_batches = own / float(stage.costs.given.concurrency[index])
         for phase, times in ((Phase.PREFILL, own), (Phase.DECODE, micro_batches)):
             _add_phase(seconds, stage, phase, index=index, times=times * stage.devices)
-    query = figures.values["query_s"]
-    if query is None:
-        return ()
-    active = float(deployment.active[index]) / deployment.replicas
-    reserved = float(query[index]) * deployment.devices / deployment.replicas / active
-    idle = reserved - sum(seconds.values())
-    if idle > ROUNDING * reserved:
-        seconds[IDLE] = idle
+    working = float(deployment.active[index]) / deployment.replicas
+    reserved = float(query[index]) * deployment.devices / deployment.replicas
+    if reserved - sum(seconds.values()) > ROUNDING * reserved:
+        seconds[IDLE_STAGES] = reserved - sum(seconds.values())
+    if working < 1.0:
+        seconds[IDLE_REPLICAS] = reserved / working - reserved
     total = sum(seconds.values())
     names = [USEFUL, *sorted((n for n in seconds if n != USEFUL), key=lambda n: -seconds[n])]
     return tuple(
-        LedgerEntry(name=name, share=seconds[name] / total)
+        LedgerEntry(name=name, share=seconds[name] / total, ideal=name == USEFUL)
         for name in names
         if abs(seconds[name]) > DUST * total
     )
@@ -73,12 +84,10 @@ def _add_phase(
     if phase in stage.costs.segments:
         nominal = _add_segment(seconds, stage, phase, index=index, times=times)
     for entry in () if phase in stage.costs.segments else stage.costs.kinds:
-        for row in np.flatnonzero(entry.in_phase(phase)):
-            weight = float(entry.weights[row, 0]) * times
-            parts = _row_parts(entry, int(row), index)
-            nominal += sum(parts.values()) * weight
-            for name, value in parts.items():
-                seconds[name] += value * weight
+        rows = np.flatnonzero(entry.in_phase(phase))
+        if len(rows):
+            view = DesignRows(entry, stage.costs.given, index)
+            nominal += _add_rows(seconds, view, rows, times)
     power = stage.prefill if phase is Phase.PREFILL else stage.decode
     free = float(power.free_seconds[index]) * times
     if free > nominal:
@@ -95,7 +104,7 @@ def _add_segment(
     stack = stage.costs.stack(phase)
     total = float(stack.time()[index]) * times
     useful = sum(
-        float((entry.ideal_s[:, index] * entry.weights[:, 0])[entry.in_phase(phase)].sum())
+        float((entry.ideal_s[:, index] * weight_column(entry, index))[entry.in_phase(phase)].sum())
         for entry in stage.costs.kinds
     )
     useful = min(useful * times, total)
@@ -104,24 +113,96 @@ def _add_segment(
     return total
 
 
-def _row_parts(entry: KindCosts, row: int, index: int) -> dict[str, float]:
-    """Return the time of one execution of a row by cause; the parts sum to the row's time."""
-    times, fixed = entry.times, float(entry.costs.fixed_s[row, index])
-    total = float(times.total_s[row, index]) - fixed
-    parts = {START: fixed}
-    if entry.kind is OperatorKind.VECTOR:
-        return {**parts, VECTOR: total}
-    if entry.kind is OperatorKind.COLLECTIVE:
-        return {**parts, COLLECTIVE: total}
-    useful = min(float(entry.ideal_s[row, index]), total)
-    replicated = min(float(entry.replicated_s[row, index]), total - useful)
-    parts |= {USEFUL: useful, REPLICATED: replicated}
+def _add_rows(
+    seconds: dict[str, float], view: DesignRows, rows: np.ndarray[tuple[int], np.dtype[np.intp]],
+    times: float,
+) -> float:  # fmt: skip
+    """Add the time of some rows by cause; return all of it."""
+    weights = view.weights[rows] * times
+    fixed = view.fixed_s[rows]
+    total = view.total_s[rows] - fixed
+    launch = np.minimum(fixed, view.given.runtime.launch_s)
+    seconds[LAUNCH] += float(launch @ weights)
+    seconds[START] += float((fixed - launch) @ weights)
+    whole = float((fixed + total) @ weights)
+    if view.entry.kind is OperatorKind.VECTOR:
+        seconds[VECTOR] += float(total @ weights)
+        return whole
+    if view.entry.kind is OperatorKind.COLLECTIVE:
+        for name, part in _transfers(view, rows):
+            taken = np.clip(part, 0.0, total)
+            total = total - taken
+            seconds[f"bytes of collectives on {name}"] += float(taken @ weights)
+        seconds[HOPS] += float(total @ weights)
+        return whole
+    useful = np.minimum(view.ideal_s[rows], total)
+    replicated = np.minimum(view.replicated_s[rows], total - useful)
+    seconds[USEFUL] += float(useful @ weights)
+    seconds[REPLICATED] += float(replicated @ weights)
     left = total - useful - replicated
-    terms = {name: float(times.terms_s[k, row, index]) for k, name in enumerate(times.resources)}
-    if not terms:
-        return {**parts, OVERLAP: left}
-    slowest = max(terms, key=lambda name: terms[name])
-    cause = ARRAY if slowest in entry.costs.compute_s else f"waiting for {slowest}"
-    parts[cause] = max(terms[slowest] - useful - replicated, 0.0)
-    parts[OVERLAP] = left - parts[cause]
-    return parts
+    if not view.entry.times.resources:
+        seconds[OVERLAP] += float(left @ weights)
+        return whole
+    terms = view.terms_s[:, rows]
+    lost = np.maximum(terms.max(axis=0) - useful - replicated, 0.0)
+    seconds[OVERLAP] += float((left - lost) @ weights)
+    slowest = terms.argmax(axis=0)
+    for position, name in enumerate(view.entry.times.resources):
+        members = np.flatnonzero(slowest == position)
+        if not len(members) or not lost[members].any():
+            continue
+        remaining = lost[members]
+        causes = _causes(view, rows[members], name, remaining)
+        for cause, part in causes:
+            taken = np.clip(part, 0.0, remaining)
+            remaining = remaining - taken
+            seconds[cause] += float(taken @ weights[members])
+    return whole
+
+
+def _transfers(
+    view: DesignRows, rows: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> Iterable[tuple[str, Floats]]:
+    """Yield the time in which the bytes of collectives cross each link, as far as known."""
+    costs, index = view.entry.costs, view.index
+    sent = costs.detail.get("sent_bytes")
+    for link in view.given.machine.links:
+        busy = costs.compute_s.get(link.name)
+        if sent is None or busy is None:
+            continue
+        rate = float(link.bytes_per_s[index] * link.efficiency[index])
+        yield link.name, np.where(view.of(busy)[rows] > 0, view.of(sent)[rows] / rate, 0.0)
+
+
+def _causes(
+    view: DesignRows, rows: np.ndarray[tuple[int], np.dtype[np.intp]], resource: str, lost: Floats
+) -> Iterable[tuple[str, Floats]]:
+    """Yield what the time beyond the useful goes to, where a resource is the slowest.
+
+    Causes are taken in order, each as far as there is time left; the last takes what others leave.
+
+    Args:
+        view: The rows' kind.
+        rows: Those whose slowest resource it is.
+        resource: Its name.
+        lost: Time of one execution beyond the useful, by row.
+    """
+    if resource in view.entry.costs.compute_s:
+        engines = view.engine_names()
+        if all(engines[row] == resource for row in rows):
+            yield from array_losses(view, rows)
+            return
+        is_attention = isinstance(view.entry.rows, AttentionTable)
+        work = "softmax" if is_attention else "conversion of weights"
+        yield f"{work} on {resource}", lost
+        return
+    waiting = f"waiting for {resource}"
+    moved = view.read(resource)[rows] + view.write(resource)[rows]
+    if resource != view.given.machine.levels[0].name or not moved.all():
+        yield waiting, lost
+        return
+    needs, per_byte = view.operands, lost / moved
+    stored = "weights" if isinstance(view.entry.rows, GemmTable) else "keys and values"
+    yield f"{waiting}: {stored}", view.compulsory_bytes[rows] * per_byte
+    yield f"{waiting}: activations", (needs.inputs + needs.outputs)[rows] * per_byte
+    yield f"{waiting}: rereads", lost

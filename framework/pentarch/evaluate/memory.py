@@ -5,18 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pentarch.evaluate.stage_costs import Residency
 from pentarch.graph.flops import KV_BLOCK_TOKENS
 from pentarch.graph.table import OperatorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Management
 from pentarch.hardware.runtime import Runtime
 from pentarch.units import show
-
-TILE_SHARE = 0.125
-"""Share of an on-chip buffer that resident data leave to tiles: an assumption (1/8), since a buffer
-filled to the brim could not stage activations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,21 +80,3 @@ def memory_use(
         queries=queries,
         on_chip=np.zeros(machine.length),
     )
-
-
-def residency(use: MemoryUse, machine: MachineTable) -> Residency:
-    """Decide what lives in the outermost on-chip buffer: all weights, then also the KV cache.
-
-    Weights come first because every step of every load reads them; the KV cache follows if it fits
-    as well. A buffer managed by hardware keeps nothing for good.
-    """
-    nothing = np.zeros(machine.length, dtype=np.bool_)
-    if len(machine.levels) < 2 or machine.levels[1].management is not Management.SOFTWARE:
-        return Residency(weights=nothing, kv=nothing, bytes=np.zeros(machine.length))
-    buffer = machine.levels[1]
-    tiles = 0.0 if buffer.holds == {"weights"} else TILE_SHARE
-    room = buffer.instances * buffer.size_bytes * buffer.usable * (1.0 - tiles)
-    weights = (use.weights <= room) & ("weights" in buffer.holds)
-    kv = weights & (use.weights + use.kv <= room) & ("kv" in buffer.holds)
-    taken = np.where(weights, use.weights, 0.0) + np.where(kv, use.kv, 0.0)
-    return Residency(weights=weights, kv=kv, bytes=taken)

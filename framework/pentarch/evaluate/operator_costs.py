@@ -2,42 +2,66 @@
 
 from collections.abc import Mapping, Sequence
 
-from pentarch.evaluate.stage_costs import KindCosts
-from pentarch.graph.operators import Phase
+from pentarch.evaluate.bounds import WORK, row_bounds
+from pentarch.evaluate.decisions import fusion_of, mapping_of
+from pentarch.evaluate.design_rows import DesignRows
+from pentarch.evaluate.refetch import refetch_of
+from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats
-from pentarch.results import OperatorCost
+from pentarch.results import Bounds, Fusion, OperatorCost
 
 Column = Sequence[float]
 """One figure of all rows of a kind, for one design."""
 
+START = "start"
+"""Term of the time that overlaps with nothing."""
 
-class DesignRows:
-    """Rows of one kind for one design, as plain numbers.
+
+def operator_costs(view: DesignRows, *, runs: Mapping[Phase, float]) -> list[OperatorCost]:
+    """Return the operators of one kind; rows of one operator at several contexts are averaged.
 
     Args:
-        entry: The rows, costed.
-        index: Which design of the batch.
+        view: Rows of one kind, for one design.
+        runs: How often the stage runs each phase while all queries in flight are answered once.
     """
+    members: dict[tuple[str, Phase], list[int]] = {}
+    rows = view.entry.rows
+    for row, (name, phase) in enumerate(zip(rows.names, rows.phases, strict=True)):
+        members.setdefault((name, phase), []).append(row)
+    plain = _PlainRows(view)
+    return [
+        _operator_cost(plain, rows, name=name, phase=phase, runs=runs[phase])
+        for (name, phase), rows in members.items()
+    ]
 
-    def __init__(self, entry: KindCosts, index: int) -> None:
-        def column(values: Floats) -> Column:
-            numbers: list[float] = values[:, index].tolist()
-            return numbers
 
-        costs, times = entry.costs, entry.times
-        self.weights: Column = entry.weights[:, 0].tolist()
-        self.terms = {
-            name: column(times.terms_s[position]) for position, name in enumerate(times.resources)
+class _PlainRows:
+    """Rows of one kind for one design, as plain numbers."""
+
+    def __init__(self, view: DesignRows) -> None:
+        def group(values: Mapping[str, Floats]) -> dict[str, Column]:
+            return {name: view.of(column).tolist() for name, column in values.items()}
+
+        costs, times = view.entry.costs, view.entry.times
+        self.view = view
+        self.weights: Column = view.weights.tolist()
+        self.terms: dict[str, Column] = {
+            name: view.terms_s[position].tolist() for position, name in enumerate(times.resources)
         }
-        self.terms["start"] = column(costs.fixed_s)
-        self.total = column(times.total_s)
-        self.read = {name: column(values) for name, values in costs.read_bytes.items()}
-        self.write = {name: column(values) for name, values in costs.write_bytes.items()}
-        self.energy = [
-            None if values is None else column(values) for values in costs.energy_j.values()
+        self.terms[START] = view.fixed_s.tolist()
+        self.total: Column = view.total_s.tolist()
+        self.read, self.write = group(costs.read_bytes), group(costs.write_bytes)
+        self.energy: list[Column | None] = [
+            None if values is None else view.of(values).tolist()
+            for values in costs.energy_j.values()
         ]
-        self.macs = column(costs.executed_macs)
-        self.fidelity = str(costs.fidelity)
+        self.macs: Column = view.of(costs.executed_macs).tolist()
+        bounds = row_bounds(view)
+        self.bounds: dict[str, Column] = {
+            name: values.tolist() for name, values in bounds.seconds.items()
+        }
+        self.compulsory: Column = bounds.compulsory_bytes.tolist()
+        self.moved: Column = bounds.moved_bytes.tolist()
 
     def mean(self, values: Column, rows: Sequence[int]) -> float:
         """Return the mean over some rows, weighted by how often a query executes them."""
@@ -52,41 +76,54 @@ class DesignRows:
         return {name: value for name, value in means.items() if value > 0}
 
 
-def operator_costs(
-    entry: KindCosts, index: int, *, runs: Mapping[Phase, float]
-) -> list[OperatorCost]:
-    """Return the operators of one kind; rows of one operator at several contexts are averaged.
-
-    Args:
-        entry: Rows of one kind, costed.
-        index: Which design of the batch.
-        runs: How often the stage runs each phase while all queries in flight are answered once.
-    """
-    members: dict[tuple[str, Phase], list[int]] = {}
-    for row, (name, phase) in enumerate(zip(entry.rows.names, entry.rows.phases, strict=True)):
-        members.setdefault((name, phase), []).append(row)
-    design = DesignRows(entry, index)
-    return [
-        _operator_cost(design, rows, name=name, phase=phase, runs=runs[phase])
-        for (name, phase), rows in members.items()
-    ]
-
-
 def _operator_cost(
-    design: DesignRows, rows: Sequence[int], *, name: str, phase: Phase, runs: float
+    plain: _PlainRows, rows: Sequence[int], *, name: str, phase: Phase, runs: float
 ) -> OperatorCost:
-    terms = design.positive(design.terms, rows)
+    terms = plain.positive(plain.terms, rows)
     ranked = sorted(terms, key=lambda resource: -terms[resource])
-    energies = [None if joules is None else design.mean(joules, rows) for joules in design.energy]
+    energies = [None if joules is None else plain.mean(joules, rows) for joules in plain.energy]
     known = [joules for joules in energies if joules is not None]
-    executions = sum(design.weights[row] for row in rows)
-    time = design.mean(design.total, rows)
-    return OperatorCost(
+    executions = sum(plain.weights[row] for row in rows)
+    time = plain.mean(plain.total, rows)
+    bounds = _bounds(plain, rows, time)
+    cost = OperatorCost(
         name=name, phase=str(phase), executions=executions, time_s=time, total_s=time * executions,
         busy_s=time * executions * runs, bottleneck=ranked[0] if ranked else "nothing",
         next_bottleneck=ranked[1] if len(ranked) > 1 else None, terms_s=terms,
-        read_bytes=design.positive(design.read, rows),
-        write_bytes=design.positive(design.write, rows),
+        read_bytes=plain.positive(plain.read, rows),
+        write_bytes=plain.positive(plain.write, rows),
         energy_j=sum(known) if len(known) == len(energies) else None,
-        executed_macs=design.mean(design.macs, rows), fidelity=design.fidelity,
+        executed_macs=plain.mean(plain.macs, rows), fidelity=str(plain.view.entry.costs.fidelity),
+        headroom=terms[ranked[0]] / terms[ranked[1]] if len(ranked) > 1 else None, bounds=bounds,
+        fusion=_fusion(plain, rows[0]),
+    )  # fmt: skip
+    if plain.view.products[rows[0]] is None:
+        return cost
+    view, first = plain.view, rows[0]
+    is_refetched = plain.view.entry.kind is OperatorKind.GEMM and bounds is not None
+    if not is_refetched or bounds is None or not bounds.moved_bytes > bounds.compulsory_bytes:
+        return cost.defer(mapping=lambda: mapping_of(view, first))
+    return cost.defer(
+        mapping=lambda: mapping_of(view, first), next_refetch=lambda: refetch_of(view, first)
+    )
+
+
+def _fusion(plain: _PlainRows, row: int) -> Fusion | None:
+    found = fusion_of(plain.view, row)
+    return None if found is None else Fusion(fused=found[0], reason=found[1])
+
+
+def _bounds(plain: _PlainRows, rows: Sequence[int], time: float) -> Bounds | None:
+    """Return the bounds of an operator; a collective has none."""
+    if plain.view.entry.kind is OperatorKind.COLLECTIVE:
+        return None
+    seconds = {name: plain.mean(values, rows) for name, values in plain.bounds.items()}
+    deciding = max(seconds, key=lambda name: seconds[name])
+    least = seconds[deciding]
+    compulsory, moved = plain.mean(plain.compulsory, rows), plain.mean(plain.moved, rows)
+    return Bounds(
+        time_s=least, level=None if deciding == WORK else deciding,
+        time_gap=time / least - 1.0 if least > 0 else None,
+        compulsory_bytes=compulsory, moved_bytes=moved,
+        bytes_gap=moved / compulsory - 1.0 if compulsory > 0 else None,
     )  # fmt: skip

@@ -5,15 +5,16 @@ by bisection on the V-f curve f = k (V - Vth)^alpha / V (Sakurai and Newton 1990
 runs at core supply goes with V squared; memory and links keep clock and supply.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pentarch.evaluate.stage_costs import PhaseStack
-from pentarch.hardware.columns import Floats
+from pentarch.evaluate.phase_stack import ClockedPhase, PhaseStack
+from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.parts import Power
 
 STEPS = 48
 """Bisection steps: the supply is found to a few parts in 10^15 of its range."""
@@ -63,38 +64,99 @@ def static_power(machine: MachineTable) -> Floats | None:
     return total
 
 
-def cap_phase(
-    stack: PhaseStack, energy: dict[str, Floats | None], machine: MachineTable, step_s: Floats
-) -> PhasePower:
-    """Apply the power cap of a device to one phase.
+@dataclass(frozen=True, slots=True, eq=False)
+class PhaseLoad:
+    """What one phase asks of N designs."""
 
-    Args:
-        stack: The rows of the phase.
-        energy: Dynamic energy by component at nominal supply, shape (N,) each.
-        machine: N designs.
-        step_s: Host and step time of the phase that draws no dynamic power, shape (N,).
-    """
-    free = stack.time() + step_s
+    busy_s: Floats
+    """Time of the rows at nominal clock, shape (N,)."""
+    step_s: Floats
+    """Host and step time that draws no dynamic power, shape (N,)."""
+    energy_j: dict[str, Floats | None]
+    """Dynamic energy by component at nominal supply, shape (N,) each."""
+    stack: Callable[[], PhaseStack]
+    """Returns the rows: they are needed where a cap binds."""
+
+
+def cap_phase(load: PhaseLoad, machine: MachineTable) -> PhasePower:
+    """Apply the power cap of a device to one phase of N designs."""
+    energy, free = load.energy_j, load.busy_s + load.step_s
     dynamic, static, cap = total_energy(energy), static_power(machine), machine.power.cap_w
     ones = np.ones(machine.length)
     possible = np.ones(machine.length, dtype=np.bool_)
     if cap is None or dynamic is None or static is None:
         return PhasePower(free, free, energy, ones, possible)
     possible = static < cap
-    over = possible & (dynamic > (cap - static) * free)
-    if not over.any():
+    over = np.flatnonzero(possible & (dynamic > (cap - static) * free))
+    if not len(over):
         return PhasePower(free, free, energy, ones, possible)
-    budget = np.where(possible, cap - static, np.inf)
-    unscaled = unscaled_resources(machine)
-    supply = _find_supply(stack, energy, machine, step_s, budget=budget, over=over)
-    ratio = np.where(over, _clock_ratio(machine, supply), 1.0)
-    scale = np.where(over, (supply / machine.power.nominal_v) ** 2, 1.0)
-    capped = _scaled(energy, scale, unscaled)
-    seconds = stack.time(ratio, unscaled) + step_s
+    # Only designs whose cap binds are slowed: the others keep what they have.
+    part = _Capped(
+        phase=load.stack().take(over).at_clocks(unscaled_resources(machine)),
+        energy={name: None if joules is None else joules[over] for name, joules in energy.items()},
+        power=machine.power.take(over), step_s=load.step_s[over], budget_w=(cap - static)[over],
+        unscaled=unscaled_resources(machine),
+    )  # fmt: skip
+    supply = _find_supply(part)
+    slower, capped = part.at(supply)
     needed = total_energy(capped)
     if needed is not None:  # at the lowest supply the device waits: duty cycling
-        seconds = np.where(over, np.maximum(seconds, needed / budget), free)
-    return PhasePower(seconds, free, capped, ratio, possible)
+        slower = np.maximum(slower, needed / part.budget_w)
+    return PhasePower(
+        seconds=_changed(free, over, slower), free_seconds=free,
+        energy_j={
+            name: None if joules is None else _changed(joules, over, capped[name])
+            for name, joules in energy.items()
+        },
+        clock_ratio=_changed(ones, over, clock_ratio(part.power, supply)), is_possible=possible,
+    )  # fmt: skip
+
+
+def _changed(values: Floats, designs: npt.NDArray[np.intp], changes: Floats | None) -> Floats:
+    result = values.copy()
+    if changes is not None:
+        result[designs] = changes
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Capped:
+    """A phase of the designs whose cap binds; arrays of shape (N,)."""
+
+    phase: ClockedPhase
+    energy: dict[str, Floats | None]
+    power: Columns[Power]
+    step_s: Floats
+    budget_w: Floats
+    """The cap less the static power."""
+    unscaled: frozenset[str]
+
+    def at(self, supply: Floats) -> tuple[Floats, dict[str, Floats | None]]:
+        """Return the time of the phase and its energy by component at a supply."""
+        scale = (supply / self.power.nominal_v) ** 2
+        energy = {
+            name: joules if joules is None or name in self.unscaled else joules * scale
+            for name, joules in self.energy.items()
+        }
+        return self.phase.time(clock_ratio(self.power, supply)) + self.step_s, energy
+
+
+def clock_ratio(power: Columns[Power], supply: Floats) -> Floats:
+    """Return the clock at a supply / nominal clock (alpha-power law), shape of the supply."""
+
+    def speed(volts: Floats) -> Floats:
+        result: Floats = np.maximum(volts - power.threshold_v, 0.0) ** power.alpha / volts
+        return result
+
+    ratio: Floats = speed(supply) / speed(power.nominal_v)
+    return ratio
+
+
+def lowest_supply(power: Columns[Power]) -> Floats:
+    """Return the lowest supply that is tried, (N,): at the threshold the clock stands still."""
+    least = np.maximum(power.min_v, ABOVE_THRESHOLD * power.threshold_v)
+    lowest: Floats = np.minimum(least, power.nominal_v)
+    return lowest
 
 
 def unscaled_resources(machine: MachineTable) -> frozenset[str]:
@@ -102,42 +164,17 @@ def unscaled_resources(machine: MachineTable) -> frozenset[str]:
     return frozenset({machine.levels[0].name, *(link.name for link in machine.links)})
 
 
-def _find_supply(
-    stack: PhaseStack, energy: dict[str, Floats | None], machine: MachineTable, step_s: Floats,
-    *, budget: Floats, over: npt.NDArray[np.bool_],
-) -> Floats:  # fmt: skip
-    """Return the highest supply at which the phase stays within its budget, shape (N,)."""
-    unscaled = unscaled_resources(machine)
-    nominal = machine.power.nominal_v
-    # At the threshold the clock stands still: the search stays above it.
-    least = np.maximum(machine.power.min_v, ABOVE_THRESHOLD * machine.power.threshold_v)
-    low, high = np.minimum(least, nominal), nominal.copy()
+def _find_supply(part: _Capped) -> Floats:
+    """Return the highest supply at which a phase stays within its budget, shape (N,)."""
+    power = part.power
+    low, high = lowest_supply(power), power.nominal_v.copy()
     for _ in range(STEPS):
         middle = (low + high) / 2
-        ratio = np.where(over, _clock_ratio(machine, middle), 1.0)
-        needed = total_energy(_scaled(energy, (middle / nominal) ** 2, unscaled))
+        seconds, energy = part.at(middle)
+        needed = total_energy(energy)
         if needed is None:
             raise ValueError("energies became unknown while the cap was applied")
-        within = needed <= budget * (stack.time(ratio, unscaled) + step_s)
+        within = needed <= part.budget_w * seconds
         low, high = np.where(within, middle, low), np.where(within, high, middle)
     supply: Floats = low
     return supply
-
-
-def _clock_ratio(machine: MachineTable, supply: Floats) -> Floats:
-    power = machine.power
-
-    def speed(volts: Floats) -> Floats:
-        result: Floats = np.maximum(volts - power.threshold_v, 0.0) ** power.alpha / volts
-        return result
-
-    return speed(supply) / speed(power.nominal_v)
-
-
-def _scaled(
-    energy: Mapping[str, Floats | None], scale: Floats, unscaled: frozenset[str]
-) -> dict[str, Floats | None]:
-    return {
-        name: joules if joules is None or name in unscaled else joules * scale
-        for name, joules in energy.items()
-    }

@@ -1,13 +1,15 @@
 """From a scenario to a plan and its operator table: done once, whatever the number of designs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pentarch.contracts.partitioner import PartitionRequest, PlanCost
 from pentarch.errors import InputError
+from pentarch.evaluate.batches import describe
 from pentarch.evaluate.scenario import Scenario, default_precisions, describe_template
 from pentarch.evaluate.stage_costs import select_rows
 from pentarch.graph.build import build_graph
@@ -15,11 +17,15 @@ from pentarch.graph.graph import WorkloadGraph
 from pentarch.graph.lowering import lower
 from pentarch.graph.operators import Attention, Gemm, Phase
 from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
+from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.system import on_boards
+from pentarch.mapping.costs import RowMemo
 from pentarch.plan.plan import Plan
 from pentarch.workload.query import Precisions
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A scenario with plan and operator table."""
 
@@ -35,6 +41,28 @@ class Prepared:
     """Share of its multiply-accumulates that is useful, by operator, of each stage."""
     notes: tuple[str, ...]
     """What was replaced or left out."""
+    memo: RowMemo = field(default_factory=RowMemo)
+    """What follows from the rows of the tables alone."""
+
+    @cached_property
+    def machine(self) -> MachineTable:
+        """The scenario's own device on its boards, one design."""
+        return self.describe(1)
+
+    def describe(self, length: int, columns: Mapping[str, Floats] | None = None) -> MachineTable:
+        """Return N designs that differ from the scenario's device in numbers only.
+
+        Args:
+            length: Number of designs, N.
+            columns: Swept fields of the device, shape (N,) each.
+
+        Raises:
+            FieldError: A swept value is not allowed, or the back-end described an impossible machine.
+        """
+        scenario = self.scenario
+        return on_boards(
+            describe(scenario.backend, scenario.device, length, columns), scenario.system
+        )
 
 
 def prepare(scenario: Scenario) -> Prepared:

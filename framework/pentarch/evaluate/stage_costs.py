@@ -6,6 +6,7 @@ row, so that phases are plain sums.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,34 +15,36 @@ import numpy.typing as npt
 from pentarch.contracts.backend import AnyBackend
 from pentarch.errors import CostError
 from pentarch.evaluate.batches import ask_rows, ask_segment, overrides
+from pentarch.evaluate.peak_work import compulsory_bytes, own_macs, seconds_per_mac
+from pentarch.evaluate.phase_stack import PhaseStack
+from pentarch.evaluate.residency import Residency
 from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable, RowCommon, VectorTable
-from pentarch.hardware.columns import Floats, sum_rows
+from pentarch.graph.table import CollectiveTable, GemmTable, OperatorTable, RowCommon, VectorTable
+from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
-from pentarch.mapping.arithmetic import bits_to_bytes, resolve
 from pentarch.mapping.assemble import stacked_names
-from pentarch.mapping.cost_vector import is_fused
-from pentarch.mapping.costs import AnyRows, RowCosts, RowRequest, SegmentCosts, SegmentRequest
+from pentarch.mapping.compilation import load_sums
+from pentarch.mapping.cost_vector import VectorLoad, is_fused, sum_vector
+from pentarch.mapping.costs import (
+    AnyRows,
+    RowCosts,
+    RowMemo,
+    RowRequest,
+    RowSums,
+    SegmentCosts,
+    SegmentRequest,
+)
 from pentarch.mapping.engine import RowTimes, check_costs, row_times
 from pentarch.mapping.gemm import FrontStore
-from pentarch.mapping.traffic import combine
+from pentarch.mapping.launching import started
+
+PHASES = (Phase.PREFILL, Phase.DECODE)
+"""Order of the phases wherever figures are kept by phase."""
 
 KINDS = (OperatorKind.GEMM, OperatorKind.ATTENTION, OperatorKind.VECTOR, OperatorKind.COLLECTIVE)
 
 R = TypeVar("R", bound=RowCommon)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Residency:
-    """What lives on chip for good, for N designs; shapes (N,)."""
-
-    weights: npt.NDArray[np.bool_]
-    """Whether all weights live in the outermost on-chip buffer."""
-    kv: npt.NDArray[np.bool_]
-    """Whether the KV cache of all queries in flight lives there too."""
-    bytes: Floats
-    """Bytes that they take."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,73 +68,156 @@ class StageInput:
     useful: Mapping[str, float] = field(default_factory=dict)
     """Share of its multiply-accumulates that is useful, by operator: less than 1 where devices
     repeat each other's work or parts are uneven. Operators that are left out: 1."""
+    memo: RowMemo = field(default_factory=RowMemo)
+    """What follows from the rows alone."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class KindCosts:
-    """Rows of one kind, costed; of one phase only where the back-end costs segments."""
+    """Rows of one kind, costed; of one phase only where the back-end costs segments.
 
-    kind: OperatorKind
-    """Which kind."""
-    rows: AnyRows
-    """The rows, R of them."""
-    costs: RowCosts
-    """Their costs for one execution."""
-    times: RowTimes
-    """Their times for one execution at nominal clock."""
-    weights: Floats
-    """Executions by one query, shape (R, 1)."""
-    is_decode: npt.NDArray[np.bool_]
-    """Rows of the decode phase, shape (R,)."""
-    ideal_s: Floats
-    """Time of the useful work at the peak it runs at, for one execution, shape (R, N)."""
-    replicated_s: Floats
-    """The same of work that other devices of the stage do as well, shape (R, N)."""
-    executed_s: Floats
-    """Time of the executed multiply-accumulates at that peak, for one execution, shape (R, N)."""
-    compulsory_bytes: Floats
-    """Weights and cached keys and values that one execution has to fetch from memory, (R, N)."""
+    Sums over the rows are there at once. What belongs to single rows is found when it is asked for:
+    a batch of designs rarely asks.
+
+    Args:
+        given: On what they are costed.
+        kind: Which kind.
+        rows: The rows, R of them.
+        costs: Their costs for one execution; by default back-end and engine are asked for them.
+        sums: The sums over the rows, where they were found without the rows' costs.
+    """
+
+    def __init__(
+        self, given: StageInput, kind: OperatorKind, rows: AnyRows, *,
+        costs: RowCosts | None = None, sums: RowSums | None = None,
+    ) -> None:  # fmt: skip
+        self.given = given
+        self.kind = kind
+        self.rows = rows
+        if costs is not None:
+            check_costs(self.request, costs)
+            self.costs = costs
+        if sums is not None:
+            self.sums = sums
+
+    @cached_property
+    def request(self) -> RowRequest:
+        """What the back-end or the engine is asked."""
+        return _request(self.given, self.kind, self.rows)
+
+    @property
+    def weights(self) -> Floats:
+        """Executions by one query, shape (R, 1), or (R, N) where they differ between designs."""
+        executions = self.rows.executions
+        return executions if executions.ndim == 2 else executions[:, None]
+
+    @cached_property
+    def is_decode(self) -> npt.NDArray[np.bool_]:
+        """Rows of the decode phase, shape (R,)."""
+        return self.given.memo.of(self.rows, "is decode", lambda: self.rows.is_decode)
+
+    @cached_property
+    def useful(self) -> Floats:
+        """Share of the rows' multiply-accumulates that is useful, (R, 1)."""
+        shares = self.given.useful
+        return np.array([shares.get(name, 1.0) for name in self.rows.names])[:, None]
+
+    @cached_property
+    def costs(self) -> RowCosts:
+        """Their costs for one execution."""
+        found = ask_rows(self.given.backend, self.request)
+        costs = started(found, self.given.machine, self.given.runtime, self._alone)
+        check_costs(self.request, costs)
+        return costs
+
+    @property
+    def _alone(self) -> npt.NDArray[np.bool_] | None:
+        """Rows that are launched on their own, (R,); `None` for all."""
+        if not isinstance(self.rows, VectorTable):
+            return None
+        return ~is_fused(self.given.runtime, self.rows)
+
+    def find(self) -> None:
+        """Find the costs now.
+
+        Raises:
+            CostError: A cost is not a finite, non-negative number.
+            PluginError: A back-end's costs have the wrong shape.
+        """
+        _ = self.costs
+
+    @cached_property
+    def times(self) -> RowTimes:
+        """Their times for one execution at nominal clock."""
+        return row_times(self.costs, overlap=self.given.machine.overhead.overlap)
+
+    @cached_property
+    def per_mac_s(self) -> Floats:
+        """Time of one multiply-accumulate at the peak that a row runs at, (1, N) or (R, N)."""
+        return seconds_per_mac(self.request)
+
+    @cached_property
+    def ideal_s(self) -> Floats:
+        """Time of the useful work at the peak it runs at, for one execution, shape (R, N)."""
+        return own_macs(self.request) * self.per_mac_s * self.useful
+
+    @cached_property
+    def replicated_s(self) -> Floats:
+        """The same of work that other devices of the stage do as well, shape (R, N)."""
+        return own_macs(self.request) * self.per_mac_s * (1.0 - self.useful)
+
+    @cached_property
+    def executed_s(self) -> Floats:
+        """Time of the executed multiply-accumulates at that peak, for one execution, (R, N)."""
+        return self.costs.executed_macs * self.per_mac_s
+
+    @cached_property
+    def compulsory_bytes(self) -> Floats:
+        """Weights and cached keys and values that one execution has to fetch from memory, (R, N)."""
+        return compulsory_bytes(self.request)
+
+    @cached_property
+    def sums(self) -> RowSums:
+        """What one query spends on the rows."""
+        energy = {
+            name: None if joules is None else self.total(joules)
+            for name, joules in self.costs.energy_j.items()
+        }
+        return RowSums(busy_s=self.total(self.times.total_s), energy_j=energy)
+
+    @property
+    def fits(self) -> npt.NDArray[np.bool_] | None:
+        """Designs that can run every row, shape (N,); `None` means all."""
+        if "costs" not in self.__dict__ and "sums" in self.__dict__:
+            return None
+        fits: npt.NDArray[np.bool_] = np.logical_and.reduce(self.costs.fits, axis=0)
+        return fits
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the rows multiply and accumulate at all."""
+        return self.kind in (OperatorKind.GEMM, OperatorKind.ATTENTION)
+
+    def total(self, values: Floats) -> Floats:
+        """Return the sum over the rows of each phase, weighted by executions.
+
+        Args:
+            values: One figure of one execution, (R, N).
+
+        Returns:
+            Shape (2, N): prefill, decode.
+        """
+        kernels = load_sums()
+        phases = self.given.memo.of(self.rows, "phases", lambda: self.is_decode.astype(np.int64))
+        out = np.zeros((len(PHASES), self.given.machine.length))
+        kernels.weigh(kernels.door(values), kernels.door(self.weights), phases, out)
+        return out
 
     def in_phase(self, phase: Phase) -> npt.NDArray[np.bool_]:
         """Return the mask of the rows of a phase, shape (R,)."""
         return self.is_decode if phase is Phase.DECODE else ~self.is_decode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PhaseStack:
-    """The rows of one phase as one block: K resources, R rows, N designs."""
-
-    resources: tuple[str, ...]
-    """Names of the resources, K."""
-    terms_s: Floats
-    """Busy time of each resource for one execution at nominal clock, (K, R, N)."""
-    fixed_s: Floats
-    """Time that overlaps with nothing, (R, N)."""
-    weights: Floats
-    """Executions by one query, (R, 1)."""
-    overlap: Floats | None
-    """Exponent q, (N,), or `None`."""
-
-    def time(
-        self, clock_ratio: Floats | None = None, unscaled: frozenset[str] = frozenset()
-    ) -> Floats:
-        """Return the time of the phase for one query's passes, shape (N,).
-
-        Args:
-            clock_ratio: Core clock / nominal clock, shape (N,); `None` means 1.
-            unscaled: Resources whose clock does not follow: memory and links.
-        """
-        if not len(self.weights):
-            return np.zeros(self.fixed_s.shape[1])
-        terms = self.terms_s
-        if clock_ratio is not None:
-            follows = np.array([name not in unscaled for name in self.resources])
-            terms = np.where(follows[:, None, None], terms / clock_ratio, terms)
-        total: Floats = sum_rows((self.fixed_s + combine(list(terms), self.overlap)) * self.weights)
-        return total
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class StageCosts:
     """All rows of a stage, costed."""
 
@@ -147,7 +233,9 @@ class StageCosts:
         """Designs that can run every row, shape (N,)."""
         result = np.ones(self.given.machine.length, dtype=np.bool_)
         for entry in self.kinds:
-            result &= entry.costs.fits.all(axis=0)
+            fits = entry.fits
+            if fits is not None:
+                result = np.logical_and(result, fits)
         return result
 
     @property
@@ -155,7 +243,20 @@ class StageCosts:
         """What the rows' costs want the reader to know."""
         return tuple(dict.fromkeys(note for entry in self.kinds for note in entry.costs.notes))
 
-    def stack(self, phase: Phase) -> "PhaseStack":
+    def busy_s(self, phase: Phase) -> Floats:
+        """Return the time of a phase for one query's passes at nominal clock, shape (N,)."""
+        if phase in self.segments:
+            return self.segments[phase].pass_s * self.passes(phase)
+        total = np.zeros(self.given.machine.length)
+        for entry in self.kinds:
+            total = total + entry.sums.busy_s[PHASES.index(phase)]
+        return total
+
+    def passes(self, phase: Phase) -> float:
+        """Return the forward passes of one query in a phase."""
+        return 1.0 if phase is Phase.PREFILL else float(self.given.table.output_tokens - 1)
+
+    def stack(self, phase: Phase) -> PhaseStack:
         """Return the rows of a phase, of all kinds, as one block."""
         if phase in self.segments:
             return self._segment_stack(phase)
@@ -163,45 +264,69 @@ class StageCosts:
         designs = self.given.machine.length
         masks = [entry.in_phase(phase) for entry in self.kinds]
         rows = sum(int(mask.sum()) for mask in masks)
+        shared = all(entry.weights.shape[1] == 1 for entry in self.kinds)
         terms = np.zeros((len(names), rows, designs))
-        fixed, weights = np.zeros((rows, designs)), np.zeros((rows, 1))
+        fixed, weights = np.zeros((rows, designs)), np.zeros((rows, 1 if shared else designs))
+        overlap = self.given.machine.overhead.overlap
+        if any(entry.costs.overlap is not None for entry in self.kinds):
+            overlap = np.full((rows, designs), np.inf if overlap is None else overlap)
         start = 0
         for entry, mask in zip(self.kinds, masks, strict=True):
             end = start + int(mask.sum())
+            if overlap is not None and entry.costs.overlap is not None:
+                overlap[start:end] = entry.costs.overlap[mask]
             fixed[start:end], weights[start:end] = entry.costs.fixed_s[mask], entry.weights[mask]
             for position, name in enumerate(entry.times.resources):
                 terms[names.index(name), start:end] = entry.times.terms_s[position][mask]
             start = end
         return PhaseStack(
-            resources=names, terms_s=terms, fixed_s=fixed, weights=weights,
-            overlap=self.given.machine.overhead.overlap,
+            resources=names, terms_s=terms, fixed_s=fixed, weights=weights, overlap=overlap,
         )  # fmt: skip
 
-    def _segment_stack(self, phase: Phase) -> "PhaseStack":
+    def _segment_stack(self, phase: Phase) -> PhaseStack:
         """Return a phase costed as a whole: one row, each design's pass on its bottleneck."""
         segment = self.segments[phase]
         names = tuple(dict.fromkeys(segment.bottleneck))
         at = np.array([names.index(name) for name in segment.bottleneck])
         terms = np.where(at == np.arange(len(names))[:, None], segment.pass_s, 0.0)
-        passes = 1.0 if phase is Phase.PREFILL else float(self.given.table.output_tokens - 1)
         return PhaseStack(
             resources=names, terms_s=terms[:, None, :], fixed_s=np.zeros((1, len(at))),
-            weights=np.array([[passes]]), overlap=None,
+            weights=np.array([[self.passes(phase)]]), overlap=None,
         )  # fmt: skip
 
     def phase_energy(self, phase: Phase) -> dict[str, Floats | None]:
         """Return the dynamic energy of a phase by component in joules, shape (N,) each."""
         result: dict[str, Floats | None] = {}
         for entry in self.kinds:
-            mask = entry.in_phase(phase)
-            for name, joules in entry.costs.energy_j.items():
+            for name, joules in entry.sums.energy_j.items():
                 if joules is None or (name in result and result[name] is None):
                     result[name] = None
                     continue
-                part = sum_rows(joules[mask] * entry.weights[mask])
-                previous = result.get(name)
+                part, previous = joules[PHASES.index(phase)], result.get(name)
                 result[name] = part if previous is None else previous + part
         return result
+
+    @cached_property
+    def ideal_s(self) -> Floats:
+        """Time of a query's useful work at the peak it runs at, by phase, shape (2, N)."""
+        return self._total("ideal_s")
+
+    @cached_property
+    def executed_s(self) -> Floats:
+        """Time of a query's executed multiply-accumulates at that peak, by phase, shape (2, N)."""
+        return self._total("executed_s")
+
+    @cached_property
+    def compulsory_bytes(self) -> Floats:
+        """Bytes that a query has to fetch from memory, by phase, shape (2, N)."""
+        return self._total("compulsory_bytes")
+
+    def _total(self, figure: str) -> Floats:
+        total = np.zeros((len(PHASES), self.given.machine.length))
+        for entry in self.kinds:
+            if entry.multiplies:
+                total = total + entry.total(getattr(entry, figure))
+        return total
 
 
 def cost_stage(given: StageInput) -> StageCosts:
@@ -215,12 +340,13 @@ def cost_stage(given: StageInput) -> StageCosts:
     """
     if not overrides(given.backend, "cost_segment"):
         return StageCosts(
-            given=given, kinds=tuple(_cost_kind(given, request) for request in _requests(given))
+            given=given, kinds=tuple(_cost_kind(given, kind, rows) for kind, rows in _rows(given))
         )
     kinds: list[KindCosts] = []
     segments: dict[Phase, SegmentCosts] = {}
     for phase in (Phase.PREFILL, Phase.DECODE):
-        requests = tuple(_requests(given, phase))
+        found = tuple(_rows(given, phase))
+        requests = tuple(_request(given, kind, rows) for kind, rows in found)
         segment = None
         if requests:
             passes = 1.0 if phase is Phase.PREFILL else float(given.table.output_tokens - 1)
@@ -228,13 +354,13 @@ def cost_stage(given: StageInput) -> StageCosts:
                 given.backend, SegmentRequest(phase=phase, requests=requests, passes=passes)
             )
         if segment is None:
-            kinds += [_cost_kind(given, request) for request in requests]
+            kinds += [_cost_kind(given, kind, rows) for kind, rows in found]
             continue
         _check_pass(given, requests[0], segment)
         segments[phase] = segment
         kinds += [
-            _kind_costs(given, request, costs)
-            for request, costs in zip(requests, segment.rows, strict=True)
+            KindCosts(given, kind, rows, costs=costs)
+            for (kind, rows), costs in zip(found, segment.rows, strict=True)
         ]
     return StageCosts(given=given, kinds=tuple(kinds), segments=segments)
 
@@ -251,35 +377,38 @@ def select_rows(rows: R, kept: npt.NDArray[np.intp]) -> R:
     return replace(rows, **changes)
 
 
-def _requests(given: StageInput, phase: Phase | None = None) -> Iterator[RowRequest]:
-    """Yield the requests of all kinds that have rows, of one phase or of both."""
+def _rows(given: StageInput, phase: Phase | None = None) -> Iterator[tuple[OperatorKind, AnyRows]]:
+    """Yield the rows of all kinds that have some, of one phase or of both."""
     for kind in KINDS:
         rows: AnyRows = given.table.rows_of(kind)
         if phase is not None and rows.names:
             rows = select_rows(rows, np.flatnonzero(rows.is_decode == (phase is Phase.DECODE)))
         if rows.names:
-            yield _request(given, kind, rows)
+            yield kind, rows
 
 
-def _cost_kind(given: StageInput, request: RowRequest) -> KindCosts:
-    costs = ask_rows(given.backend, request)
-    started = replace(costs, fixed_s=costs.fixed_s + _starts(given, request))
-    return _kind_costs(given, request, started)
+def _cost_kind(given: StageInput, kind: OperatorKind, rows: AnyRows) -> KindCosts:
+    if isinstance(rows, VectorTable):
+        sums = _quick_sums(given, rows)
+        if sums is not None:
+            return KindCosts(given, kind, rows, sums=sums)
+    found = KindCosts(given, kind, rows)
+    found.find()  # what is wrong with a cost is said here, not where a figure is first asked for
+    return found
 
 
-def _kind_costs(given: StageInput, request: RowRequest, costs: RowCosts) -> KindCosts:
-    check_costs(request, costs)
-    rows = request.rows
-    per_mac = _seconds_per_mac(request)
-    useful = np.array([given.useful.get(name, 1.0) for name in rows.names])[:, None]
-    ideal = _own_macs(request) * per_mac
-    return KindCosts(
-        kind=request.kind, rows=rows, costs=costs,
-        times=row_times(costs, overlap=given.machine.overhead.overlap),
-        weights=rows.executions[:, None], is_decode=rows.is_decode, ideal_s=ideal * useful,
-        replicated_s=ideal * (1.0 - useful), executed_s=costs.executed_macs * per_mac,
-        compulsory_bytes=_compulsory_bytes(request),
+def _quick_sums(given: StageInput, rows: VectorTable) -> RowSums | None:
+    """Return the sums over vector rows that the engine costs, or `None` where rows are needed."""
+    backend = given.backend
+    if overrides(backend, "cost_rows") or OperatorKind.VECTOR not in backend.operators:
+        return None
+    load = VectorLoad(
+        concurrency=given.concurrency, resident_kv=given.residency.kv_share,
+        activation_bytes=given.residency.activation_rooms, start_s=_start(given),
     )  # fmt: skip
+    sums = sum_vector(rows, given.machine, given.runtime, load, given.memo)
+    # The rows name the figure that is out of bounds.
+    return sums if sums is not None and np.isfinite(sums.busy_s).all() else None
 
 
 def _check_pass(given: StageInput, request: RowRequest, segment: SegmentCosts) -> None:
@@ -302,75 +431,20 @@ def _check_pass(given: StageInput, request: RowRequest, segment: SegmentCosts) -
 def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest:
     sequences = np.where(rows.is_decode[:, None], given.concurrency[None, :], 1.0)
     residency = given.residency
+    routed = rows.experts > 0 if isinstance(rows, GemmTable) else None
     return RowRequest(
         kind=kind, rows=rows, sequences=sequences, machine=given.machine, runtime=given.runtime,
-        reserved_bytes=residency.bytes, resident_weights=residency.weights,
-        resident_kv=residency.kv, store=given.store,
+        reserved_bytes=residency.reserved, store=given.store, memo=given.memo,
+        resident_weights=None if routed is None else residency.weight_shares(routed),
+        resident_kv=residency.kv_share,
+        resident_activations=(
+            None if isinstance(rows, CollectiveTable) else residency.staying(rows, sequences)
+        ),
     )  # fmt: skip
 
 
-def _starts(given: StageInput, request: RowRequest) -> Floats:
-    """Return the start of every operator that is launched on its own, shape (R, N)."""
-    overhead, rows = given.machine.overhead, request.rows
-    start = overhead.barrier_s + given.runtime.launch_s
-    if given.runtime.hardware_start:
-        start = start + overhead.operator_start_s
-    launched = np.ones((len(rows.names), 1))
-    if isinstance(rows, VectorTable):
-        launched = np.where(is_fused(request, rows), 0.0, 1.0)[:, None]
-    result: Floats = launched * start
-    return result
-
-
-def _own_macs(request: RowRequest) -> Floats:
-    """Return the multiply-accumulates of one execution without padding or masked blocks, (R, N)."""
-    rows = request.rows
-    if isinstance(rows, GemmTable):
-        visits = np.where(rows.experts == 0, 1.0, rows.experts_per_token)
-        macs = rows.rows * visits * rows.k * rows.n
-    elif isinstance(rows, AttentionTable):
-        macs = rows.heads * rows.pairs * (rows.head_dim + rows.value_dim)
-    else:
-        return np.zeros(request.sequences.shape)
-    result: Floats = macs[:, None] * request.sequences
-    return result
-
-
-def _seconds_per_mac(request: RowRequest) -> Floats:
-    """Return 1 / the dense peak of the format that each row runs in, (R, N).
-
-    See definitions.md, MFU, HFU, delivered, peak. Zero for rows that multiply nothing, or that no engine can run.
-    """
-    rows = request.rows
-    result = np.zeros(request.sequences.shape)
-    if isinstance(rows, GemmTable):
-        pairs = list(zip(rows.a_formats, rows.b_formats, strict=True))
-    elif isinstance(rows, AttentionTable):
-        pairs = list(zip(rows.query_formats, rows.kv_formats, strict=True))
-    else:
-        return result
-    for pair in dict.fromkeys(pairs):
-        product = resolve(request.machine, *pair, request.kind)
-        if product is not None:
-            result[[other == pair for other in pairs]] = 1.0 / product.peak_macs_per_s
-    return result
-
-
-def _compulsory_bytes(request: RowRequest) -> Floats:
-    """Return the bytes of weights (visited experts once) and of keys and values, shape (R, N).
-
-    What lives on chip for good is not fetched from memory.
-    """
-    rows, sequences = request.rows, request.sequences
-    if isinstance(rows, GemmTable):
-        tokens = rows.rows[:, None] * sequences
-        experts, visits = rows.experts[:, None], rows.experts_per_token[:, None]
-        share = np.minimum(visits / np.maximum(experts, 1.0), 1.0)
-        visited = np.where(experts == 0, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
-        fetched = 1.0 if request.resident_weights is None else ~request.resident_weights
-        return (rows.k * rows.n * bits_to_bytes(rows.b_formats))[:, None] * visited * fetched
-    if isinstance(rows, AttentionTable):
-        words = rows.kv_heads * rows.keys * (rows.head_dim + rows.value_dim)
-        fetched = 1.0 if request.resident_kv is None else ~request.resident_kv
-        return (words * bits_to_bytes(rows.kv_formats))[:, None] * sequences * fetched
-    return np.zeros(sequences.shape)
+def _start(given: StageInput) -> Floats:
+    """Return the start of an operator that is launched on its own, shape (N,)."""
+    overhead = given.machine.overhead
+    start: Floats = overhead.barrier_s + given.runtime.launch_s
+    return start + overhead.operator_start_s if given.runtime.hardware_start else start

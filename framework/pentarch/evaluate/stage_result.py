@@ -1,10 +1,11 @@
 """One stage, costed and held to its power cap."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from pentarch.evaluate.memory import MemoryUse
-from pentarch.evaluate.power import PhasePower, cap_phase
-from pentarch.evaluate.stage_costs import StageCosts
+from pentarch.evaluate.power import PhaseLoad, PhasePower, cap_phase
+from pentarch.evaluate.stage_costs import PHASES, StageCosts
 from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
 
@@ -56,13 +57,16 @@ def run_stage(
     """
     machine, runtime = costs.given.machine, costs.given.runtime
     step = (machine.overhead.step_s + runtime.step_s) * (1.0 if is_first else 0.0)
-    steps = {Phase.PREFILL: 1.0, Phase.DECODE: float(costs.given.table.output_tokens - 1)}
     phases = {
         phase: cap_phase(
-            costs.stack(phase), costs.phase_energy(phase), machine, step * steps[phase]
+            PhaseLoad(
+                busy_s=costs.busy_s(phase), step_s=step * costs.passes(phase),
+                energy_j=costs.phase_energy(phase), stack=partial(costs.stack, phase),
+            ),
+            machine,
         )
-        for phase in (Phase.PREFILL, Phase.DECODE)
-    }
+        for phase in PHASES
+    }  # fmt: skip
     return StageResult(
         costs=costs, memory=memory, prefill=phases[Phase.PREFILL], decode=phases[Phase.DECODE],
         devices=devices, copies=copies,

@@ -143,6 +143,21 @@ class Engine(Model):
     """Cycles between tiles of one unit (descriptor, prologue and epilogue)."""
     issue_efficiency: float = Field(default=1.0, gt=0, le=1)
     """Share of its peak that a unit reaches on a long, full tile."""
+    k_step_bytes: PositiveFloat | None = None
+    """Bytes of a row of A that one k step of a tile takes; `None` means the k of the tile menu."""
+    k_step_s: NonNegativeFloat = 0.0
+    """Least time of one k step of a tile: the latency that the steps in flight do not hide."""
+    drain_bytes_per_s: PositiveFloat | None = None
+    """Rate at which one unit writes the outputs of a tile; `None` when that is hidden."""
+    split_s: NonNegativeFloat = 0.0
+    """Fixed time of adding the partial sums when k is cut among units."""
+    wave_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of an unfilled last wave that is paid; 1 when every unit waits for the slowest."""
+    tile_stream_share: float = Field(default=1.0, gt=0, le=1)
+    """Bandwidth of memory that the tiles of a product with weights reach / that of long streams: the
+    rows of a tile are apart in memory."""
+    format_efficiency: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Factor on `issue_efficiency` by compute format, for engines with a tile menu; 1 for others."""
     values_per_cycle: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Values per cycle and unit of elementwise, reduce, transcendental, convert, gather, ..."""
     value_j: dict[str, NonNegativeFloat] | None = None
@@ -237,6 +252,8 @@ class Cost(Model):
     """Bill of material of one device with its memory, by component; `None` when unknown."""
     price_usd: NonNegativeFloat | None = None
     """What a buyer pays for one device with its memory; `None` when unknown."""
+    nre_usd: NonNegativeFloat | None = None
+    """Design cost inside the price of one device; `None` when unknown."""
 
 
 class Program(Model):

@@ -5,9 +5,11 @@ is a property of hardware and nothing in a machine is a habit of software.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_serializer
 
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
 from pentarch.hardware.machine import Provenance
 from pentarch.model import Model
 
@@ -38,6 +40,9 @@ class Runtime(Model):
     """Host time per operator that graph capture would hide; 0 when it is hidden."""
     step_s: NonNegativeFloat = 0.0
     """Host time between two forward passes (scheduling, sampling, detokenizing)."""
+    objective: Literal["time", "energy", "edp"] = "time"
+    """What the stack's mapper makes least for GEMMs behind software-managed buffers: time, energy,
+    or their product."""
     hardware_start: bool = True
     """Whether the machine's own operator start applies; a persistent kernel avoids it."""
     quantize_fused: bool = True
@@ -48,8 +53,40 @@ class Runtime(Model):
     """Share of device memory that the stack keeps for itself."""
     collective_start_s: NonNegativeFloat = 0.0
     """Software time of starting one collective, on top of the link's own."""
+    issues_ahead: bool = False
+    """Whether the host issues operators without waiting for them: then the slower of host
+    (`launch_s`) and device counts, else their sum."""
+    kernels: tuple[KernelSet, ...] = ()
+    """Kernels of the stack's libraries, the most special first: the first that suits an operator
+    counts. Where none does, the library has whatever the hardware can run."""
     sources: dict[str, Provenance] = {}
     """Source and grade by field; the entry `"*"` covers the others."""
+
+    def for_family(self, family: str | None) -> "Runtime":
+        """Return the stack as it is on a device family: with those of its kernels only.
+
+        Args:
+            family: Architecture of the device; `None` when it belongs to none.
+        """
+        kept = tuple(entry for entry in self.kernels if entry.runs_on(family))
+        if kept == self.kernels:
+            return self
+        return self.model_copy(update={"kernels": kept})
+
+    def kernel(
+        self, operator: KernelOperator, a_format: str | None = None, b_format: str | None = None
+    ) -> KernelSet:
+        """Return the kernels that run an operator; what limits nothing where there are none.
+
+        Args:
+            operator: What is run.
+            a_format: Format of the activations, queries or values; `None` where there is none.
+            b_format: Format of the weights, or of keys and values; `None` where there is none.
+        """
+        for entry in self.kernels:
+            if entry.suits(operator, a_format, b_format):
+                return entry
+        return KernelSet(operator=operator)
 
     @field_serializer("fused_functions")
     def _in_order(self, functions: frozenset[str] | None) -> list[str] | None:

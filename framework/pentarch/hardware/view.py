@@ -26,7 +26,8 @@ class View(Generic[D]):
     Args:
         template: The device that fields not swept are taken from.
         length: Number of designs, N.
-        changes: Swept fields, each of shape (N,).
+        changes: Swept fields, each of shape (N,); `field.key` sweeps one entry of a mapping, which
+            need not be there.
 
     Raises:
         FieldError: A swept field is no number of the model, has another shape, or a value
@@ -43,22 +44,24 @@ class View(Generic[D]):
         self._columns: dict[str, Any] = {}
         specs = field_specs(type(template))
         where = f"device {getattr(template, 'name', type(template).__name__)}"
-        for name, values in (changes or {}).items():
+        for path, values in (changes or {}).items():
+            name, _, key = path.partition(".")
             spec = specs.get(name)
-            if spec is None or spec.role is not FieldRole.NUMBER:
+            wanted = FieldRole.NUMBERS if key else FieldRole.NUMBER
+            if spec is None or spec.role is not wanted:
                 numbers = [key for key, entry in specs.items() if entry.role is FieldRole.NUMBER]
                 raise FieldError(
-                    where=where, path=name, problem="cannot be swept: it is not a number of this device",
+                    where=where, path=path, problem="cannot be swept: it is not a number of this device",
                     expected="one of " + ", ".join(numbers),
                 )  # fmt: skip
             column = np.ascontiguousarray(values, dtype=np.float64)
             if column.shape != (length,):
                 raise FieldError(
-                    where=where, path=name, problem=f"has the shape {column.shape}",
+                    where=where, path=path, problem=f"has the shape {column.shape}",
                     expected=f"an array of shape ({length},)",
                 )  # fmt: skip
-            check_column(column, spec, where=where, path=name)
-            self._columns[name] = column
+            check_column(column, spec, where=where, path=path)
+            self._columns[name] = {**(getattr(self, name) or {}), key: column} if key else column
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # pickle and copy look for hooks before there is a template

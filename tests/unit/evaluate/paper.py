@@ -92,6 +92,8 @@ class PaperDevice(Device):
     """Capacity of the memory."""
     buffer_bytes: float | None = None
     """Capacity of a buffer on chip; `None` for none."""
+    buffer_keeps: tuple[str, ...] = ("weights", "kv", "activations", "partials")
+    """What may live there."""
     mac_j: float | None = 2.0
     """Energy of a MAC."""
     byte_j: float | None = 3.0
@@ -140,7 +142,7 @@ class PaperBackend(Backend[PaperDevice]):
             levels.append(
                 columns(
                     Level, n, name="buffer", scope=Scope.DIE, size_bytes=device.buffer_bytes,
-                    read_bytes_per_s=1e6,
+                    read_bytes_per_s=1e6, holds=frozenset(device.template.buffer_keeps),
                 )
             )  # fmt: skip
         rates = {"fp8": device.macs_per_s, "bf16": device.macs_per_s / 2}
@@ -206,7 +208,9 @@ def paper_costs(request: RowRequest) -> RowCosts:
     for index, name in enumerate(formats):
         rate[index] = machine.engines[0].macs_per_cycle[name]
     if request.resident_weights is not None and isinstance(rows, GemmTable):
-        moved = np.where(request.resident_weights, 0.0, moved)
+        moved = moved * (1.0 - request.resident_weights)
+    if request.resident_kv is not None and isinstance(rows, AttentionTable):
+        moved = moved * (1.0 - request.resident_kv)
     mac_j, byte_j = machine.engines[0].mac_j, machine.levels[0].read_j_per_byte
     return RowCosts(
         compute_s={"array": macs / rate},

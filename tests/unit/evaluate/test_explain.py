@@ -120,6 +120,15 @@ def test_inputs_count_the_sources_of_runtime_and_system() -> None:
     assert found.figures == ("runtime.step_s", "system.host_usd")
 
 
+def test_inputs_list_the_terms_of_ownership_that_nobody_stated() -> None:
+    priced = paper_scenario(price_usd=5.0)
+    stated = replace(priced, economics=priced.economics.replace(usd_per_kwh=0.2))
+
+    assert evaluate(priced).inputs.figures == ("economics.usd_per_kwh", "economics.utilization")
+    assert evaluate(priced).inputs.grades == {"asm": 2, "est": 1}
+    assert evaluate(stated).inputs.figures == ("economics.utilization",)
+
+
 def test_the_digest_does_not_depend_on_the_process() -> None:
     # Sets are held in an order that hash seeds change: fused functions, and what a buffer holds.
     text = (

@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.evaluate.paper import evaluate, paper_scenario, run, value
+from tests.unit.evaluate.paper import evaluate, paper_scenario, run
 
-from pentarch.evaluate.memory import memory_use, residency
+from pentarch.evaluate.memory import memory_use
+from pentarch.evaluate.residency import Holding, choose_residency
 from pentarch.hardware.columns import columns
 from pentarch.hardware.parts import Level, Management, Scope
 from pentarch.hardware.runtime import Runtime
 
 # fp8, one byte a value: GEMM weights, the 32 x 8 embedding and three norms of 8 gains
-WEIGHTS = 512 + 256 + 32 * 8 + 3 * 8
+GEMM_WEIGHTS = 512 + 256
+WEIGHTS = GEMM_WEIGHTS + 32 * 8 + 3 * 8
 # 4 + 3 tokens and half a block of 16 lost, 16 bytes a token
 KV = (4 + 3 + 8) * 16
 # the widest operator reads and writes for each of 4 prompt tokens: qkv 8 + 24 values
@@ -78,8 +80,8 @@ def test_many_short_sequences_need_activations_for_each() -> None:
     assert found["activations"] == 10 * (8 + 24)
 
 
-def resident(buffer_bytes: float, **level: Any) -> tuple[bool, bool, float]:
-    """Return what a buffer keeps of the scenario's weights and cache, and the bytes they take."""
+def resident(buffer_bytes: float, **level: Any) -> tuple[float, float, float]:
+    """Return which shares of the scenario's weights and cache a buffer keeps, and their bytes."""
     scenario = paper_scenario(buffer_bytes=1.0)
     figures = run(scenario)
     given = figures.stages[0].costs.given
@@ -91,39 +93,32 @@ def resident(buffer_bytes: float, **level: Any) -> tuple[bool, bool, float]:
         | {"levels": (machine.levels[0], buffer)}
     )
     use = memory_use(given.table, changed, Runtime(name="ideal"), np.ones(1))
-    found = residency(use, changed)
-    return bool(found.weights[0]), bool(found.kv[0]), float(found.bytes[0])
+    found = choose_residency(given.table, changed, Holding(use.weights, use.kv, np.ones(1)))
+    return float(found.weights[0]), float(found.kv[0]), float(found.bytes[0])
 
 
 def test_residency_leaves_an_eighth_to_tiles() -> None:
-    assert resident((WEIGHTS - 1) * 8 / 7) == (False, False, 0.0)
-    assert resident(WEIGHTS * 8 / 7) == (True, False, WEIGHTS)
-    assert resident((WEIGHTS + KV - 1) * 8 / 7) == (True, False, WEIGHTS)
-    assert resident((WEIGHTS + KV) * 8 / 7) == (True, True, WEIGHTS + KV)
+    # Beside all data the widest operator's activations stay, and the 8 bytes of the residual stream.
+    largest = ACTIVATIONS + 4 * 8
+    assert resident((WEIGHTS + KV + largest) * 8 / 7 + 1) == (1.0, 1.0, WEIGHTS + KV)
+    # The 256 bytes of the embedding table and 24 of gains stay outside where room is short.
+    assert resident((GEMM_WEIGHTS + KV + largest) * 8 / 7 + 1) == (1.0, 1.0, GEMM_WEIGHTS + KV)
+    assert 0.0 < resident(GEMM_WEIGHTS)[0] < 1.0
 
 
 def test_residency_counts_all_instances_and_what_is_usable() -> None:
-    assert resident(WEIGHTS, instances=4.0, usable=0.25) == (False, False, 0.0)
-    assert resident(WEIGHTS, instances=4.0, usable=0.5) == (True, True, WEIGHTS + KV)
+    whole = resident(4096.0)
+    assert whole == (1.0, 1.0, WEIGHTS + KV)
+    assert resident(4096.0, instances=4.0, usable=0.25) == whole
+    assert resident(4096.0, instances=4.0, usable=0.0625) == resident(1024.0) != whole
 
 
 def test_a_cache_keeps_nothing_for_good() -> None:
-    assert resident(1e9, management=Management.CACHE) == (False, False, 0.0)
+    assert resident(1e9, management=Management.CACHE) == (0.0, 0.0, 0.0)
 
 
 def test_a_buffer_keeps_only_what_it_may_hold() -> None:
-    assert resident(1e9, holds=frozenset({"activations"})) == (False, False, 0.0)
-    assert resident(1e9, holds=frozenset({"weights"})) == (True, False, WEIGHTS)
-
-
-def test_a_machine_without_a_buffer_keeps_nothing() -> None:
-    figures = run(paper_scenario())
-    assert figures.stages[0].costs.given.residency.bytes.tolist() == [0.0]
-
-
-def test_memory_is_shared_out_by_designs_of_a_batch() -> None:
-    figures = run(paper_scenario(), concurrency=[1.0, 2.0, 3600.0, 3700.0])
-
-    assert figures.feasibility.fits.tolist() == [True, True, True, False]
-    # 1048 + 3700 x 240 + 3700 x 32 B of activations
-    assert value(figures, "short_bytes", 3) == 1048 + 3700 * (240 + 32) - 1e6
+    assert resident(1e9, holds=frozenset({"activations"})) == (0.0, 0.0, 0.0)
+    assert resident(1e9, holds=frozenset({"weights"})) == (1.0, 0.0, WEIGHTS)
+    # A buffer for weights only leaves nothing to tiles.
+    assert resident(GEMM_WEIGHTS, holds=frozenset({"weights"})) == (1.0, 0.0, GEMM_WEIGHTS)

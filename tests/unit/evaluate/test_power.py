@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.evaluate.paper import PaperBackend, PaperDevice, evaluate, paper_scenario, run
 
-from pentarch.evaluate.power import PhasePower, cap_phase
-from pentarch.evaluate.stage_costs import PhaseStack
+from pentarch.evaluate.phase_stack import PhaseStack
+from pentarch.evaluate.power import PhaseLoad, PhasePower, cap_phase
+from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.view import View
 
@@ -29,6 +30,16 @@ def stack_of(*, array_s: float, memory_s: float, length: int = 1) -> PhaseStack:
     )  # fmt: skip
 
 
+def load_of(
+    stack: PhaseStack, energy: dict[str, Floats | None], *, step_s: float = 0.0
+) -> PhaseLoad:
+    """Return what a phase asks of designs that differ in nothing."""
+    busy = stack.time()
+    return PhaseLoad(
+        busy_s=busy, step_s=np.full(busy.shape, step_s), energy_j=energy, stack=lambda: stack
+    )
+
+
 def cap(
     *, array_s: float, memory_s: float, array_j: float, memory_j: float, cap_w: float | None,
     static_w: float | None = 0.0, step_s: float = 0.0,
@@ -36,7 +47,7 @@ def cap(
     machine = machine_of(cap_w=cap_w, static_w=static_w)
     energy = {"array": np.array([array_j]), "memory": np.array([memory_j])}
     stack = stack_of(array_s=array_s, memory_s=memory_s)
-    return cap_phase(stack, dict(energy), machine, np.array([step_s]))
+    return cap_phase(load_of(stack, dict(energy), step_s=step_s), machine)
 
 
 def test_a_compute_bound_phase_slows_to_the_closed_form() -> None:
@@ -119,9 +130,8 @@ def test_a_machine_may_go_no_lower_than_its_threshold() -> None:
         **{name: getattr(machine, name) for name in machine.__slots__}
         | {"power": type(power)(power.model, 1, numbers, power.groups, power.structure)}
     )
-    found = cap_phase(
-        stack_of(array_s=0.0, memory_s=1.0), {"memory": np.array([5.0])}, machine, np.zeros(1)
-    )
+    stack = stack_of(array_s=0.0, memory_s=1.0)
+    found = cap_phase(load_of(stack, {"memory": np.array([5.0])}), machine)
 
     assert found.seconds[0] == pytest.approx(5.0)
 

@@ -11,14 +11,13 @@ from pentarch.hardware.technology.area import (
     logic_mm2,
     mac_mm2,
     memory_interface_mm2,
+    register_file_mm2,
     reticle_mm2,
     sram_bytes_in,
     sram_mm2,
 )
 from pentarch.hardware.technology.cost import (
     DesignProgram,
-    Ownership,
-    OwnershipCost,
     Package,
     UnitCost,
     accelerator_board_usd,
@@ -30,10 +29,10 @@ from pentarch.hardware.technology.cost import (
     memory_usd,
     nre_usd,
     organic_package_usd,
-    ownership_cost,
     price_multiplier,
     price_usd,
     raw_die_usd,
+    whole_die_yield,
 )
 from pentarch.hardware.technology.energy import (
     AllInMacEnergy,
@@ -76,11 +75,20 @@ from pentarch.hardware.technology.movement import (
     sram_write_j_per_byte,
     wire_j_per_byte,
 )
+from pentarch.hardware.technology.ownership import (
+    Ownership,
+    OwnershipCost,
+    OwnershipTerms,
+    ownership_cost,
+    ownership_terms,
+)
 from pentarch.hardware.technology.quantities import FloatArray, Values
 from pentarch.hardware.technology.voltage import (
+    Supplied,
     VoltageChoice,
     VoltageCurve,
     leakage_w,
+    stillmaker_energy_ratio,
     voltage_curve,
 )
 from pentarch.hardware.technology.yields import (
@@ -110,8 +118,10 @@ __all__ = [
     "OperationKind",
     "Ownership",
     "OwnershipCost",
+    "OwnershipTerms",
     "Package",
     "Source",
+    "Supplied",
     "Technology",
     "UnitCost",
     "Values",
@@ -161,18 +171,22 @@ __all__ = [
     "operation_energies",
     "organic_package_usd",
     "ownership_cost",
+    "ownership_terms",
     "poisson_yield",
     "price_multiplier",
     "price_usd",
     "raw_die_usd",
     "read_technology",
+    "register_file_mm2",
     "register_j_per_byte",
     "reticle_mm2",
     "sram_bytes_in",
     "sram_mm2",
     "sram_read_j_per_byte",
     "sram_write_j_per_byte",
+    "stillmaker_energy_ratio",
     "technology",
     "voltage_curve",
+    "whole_die_yield",
     "wire_j_per_byte",
 ]

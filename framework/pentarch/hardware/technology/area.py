@@ -5,7 +5,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from pentarch.errors import MissingFigureError
+from pentarch.errors import FieldError, MissingFigureError
 from pentarch.hardware.technology.energy import MacFormats
 from pentarch.hardware.technology.library import FigureLog, check_name, check_node, reading
 from pentarch.hardware.technology.movement import check_memory, link_types
@@ -135,6 +135,51 @@ def sram_mm2(
     if as_cache:
         mm2_per_byte *= log.si("sram.area_per_mib.cache_over_scratchpad", owner=owner)
     return mm2_per_byte * capacity_bytes
+
+
+def register_file_mm2(
+    entries: Values, bits: Values, ports: Values, node: str, *, used: FigureLog | None = None
+) -> Values:
+    """Return the area of a multi-ported register file.
+
+    A fit at 90 nm in entries D, bits W and ports P, scaled by transistor density:
+    32900 - 1090 D - 883 W - 5550 P + 53.5 DW + 0.015 D² + 0.0108 W² + 0.586 P² + 142 DP + 368 WP
+    um². It holds for the register files of GPUs and CPUs.
+
+    Args:
+        entries: Registers.
+        bits: Width of one.
+        ports: Read and write ports together.
+        node: Logic process.
+        used: Log of the figures read.
+
+    Raises:
+        UnknownNameError: The node is unknown.
+        MissingFigureError: Its density is unknown (n2).
+        FieldError: The fit turns negative: many entries of a few bits.
+
+    References:
+        H. Zhang et al., LLMCompass, ISCA 2024 (`area.gpu_core_llmcompass.regfile_um2_90nm`).
+    """
+    log = reading(used)
+    log.figure("area.gpu_core_llmcompass.regfile_um2_90nm", owner="register file area")
+    linear = 32900 - 1090 * entries - 883 * bits - 5550 * ports
+    squares = 0.015 * entries**2 + 0.0108 * bits**2 + 0.586 * ports**2
+    products = 53.5 * entries * bits + 142 * entries * ports + 368 * bits * ports
+    at_n90_mm2 = (linear + squares + products) * 1e-6
+    if not np.all(at_n90_mm2 > 0):
+        raise FieldError(
+            where="register file area", path="entries", problem=f"found {entries} of {bits} bits",
+            expected="a shape within the fit, as 256 entries of 1024 bits",
+        )  # fmt: skip
+    owner = f"register file area at {check_node(node)}"
+    density = log.si(f"nodes.{node}.logic_mtr_mm2", owner=owner)
+    area = at_n90_mm2 * _N90_TRANSISTORS_PER_MM2 / density
+    return float(area) if np.ndim(area) == 0 else np.asarray(area)
+
+
+_N90_TRANSISTORS_PER_MM2 = 1.6e6
+"""Logic density of the 90 nm process of that fit (LLMCompass)."""
 
 
 def memory_interface_mm2(memory: str, node: str, *, used: FigureLog | None = None) -> float:

@@ -1,7 +1,8 @@
-"""Cost of a designed device: die, package, memory, design, price, and ownership per query."""
+"""Cost of a designed device: die, package, memory, design and price."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,11 +31,11 @@ class DesignProgram(StrEnum):
     """Who designs the chip; sets the one-time cost."""
 
     IBS = "ibs"
-    """A full product with software, by node."""
+    """A full product with software."""
     INCUMBENT = "incumbent"
-    """An established vendor at 5 nm."""
+    """An established vendor."""
     START_UP = "start_up"
-    """A lean team at 5 nm."""
+    """A lean team."""
 
 
 def raw_die_usd(die_mm2: Values, node: str, *, used: FigureLog | None = None) -> Values:
@@ -56,6 +57,18 @@ def raw_die_usd(die_mm2: Values, node: str, *, used: FigureLog | None = None) ->
     with np.errstate(divide="ignore"):
         cost = np.float64(wafer_usd) / dies_per_wafer(die_mm2, used=log)
     return float(cost) if np.ndim(cost) == 0 else np.asarray(cost)
+
+
+def whole_die_yield(die_mm2: Values, node: str, *, used: FigureLog | None = None) -> Values:
+    """Return the share of dies without a defect: the negative binomial law over the whole die.
+
+    Raises:
+        UnknownNameError: The node is unknown.
+        MissingFigureError: Its defect density is unknown.
+    """
+    log = reading(used)
+    defects = die_mm2 * defects_per_mm2(node, used=log)
+    return negative_binomial_yield(defects, alpha=cluster_alpha(used=log))
 
 
 def die_usd(
@@ -81,9 +94,8 @@ def die_usd(
     """
     log = reading(used)
     if sellable is None:
-        defects = die_mm2 * defects_per_mm2(node, used=log)
-        sellable = negative_binomial_yield(defects, alpha=cluster_alpha(used=log))
-    _check_share(sellable, "sellable")
+        sellable = whole_die_yield(die_mm2, node, used=log)
+    check_share(sellable, "sellable")
     return raw_die_usd(die_mm2, node, used=log) / sellable
 
 
@@ -216,7 +228,7 @@ class UnitCost:
         Raises:
             FieldError: The assembly yield is not within (0, 1].
         """
-        _check_share(self.assembly_yield, "assembly_yield")
+        check_share(self.assembly_yield, "assembly_yield")
         packaged = self.dies_usd + self.package_usd
         beside = self.test_usd + self.board_usd
         if self.memory_in_package:
@@ -225,10 +237,11 @@ class UnitCost:
 
 
 _NRE = "manufacturing.nre"
-_PROGRAM_PATHS = {
+_PROGRAM_PATHS = MappingProxyType({
     DesignProgram.INCUMBENT: f"{_NRE}.incumbent_5nm",
     DesignProgram.START_UP: f"{_NRE}.startup_5nm_accelerator",
-}
+})  # fmt: skip
+"""Design cost at n5 of the programs that are stated there only."""
 
 
 def nre_usd(
@@ -239,22 +252,35 @@ def nre_usd(
 ) -> float:
     """Return the one-time cost of a design, masks and software included.
 
+    IBS states a cost by node. The other programs are stated at n5 and follow IBS elsewhere. Two
+    nodes have no IBS figure, which the log notes: n4 keeps the design rules of n5 and takes its
+    cost; n3e stands between n5 and n2 and takes their geometric mean.
+
     Args:
         node: Logic process.
-        program: Who designs; others than IBS are stated for n5 only.
+        program: Who designs.
         used: Log of the figures read.
 
     Raises:
         UnknownNameError: The node is unknown.
-        MissingFigureError: No cost is stated for that node and program (n4 and n3e have none).
     """
     log = reading(used)
-    check_node(node)
-    owner = f"design program {program} at {node}"
+    cost_usd = _ibs_usd(check_node(node), log)
     if program is DesignProgram.IBS:
-        return log.si(f"nodes.{node}.nre_usd", owner=owner)
-    path = _PROGRAM_PATHS[program] if node == "n5" else f"{_NRE}.{program}_{node}"
-    return log.si(path, owner=owner)
+        return cost_usd
+    owner = f"design program {program} at {node}"
+    at_n5 = log.si(_PROGRAM_PATHS[program], owner=owner)
+    return at_n5 if node in ("n5", "n4") else at_n5 * cost_usd / _ibs_usd("n5", log)
+
+
+def _ibs_usd(node: str, log: FigureLog) -> float:
+    if node == "n4":
+        log.note("design cost at n4: that of n5, whose design rules it keeps")
+        return _ibs_usd("n5", log)
+    if node == "n3e":
+        log.note("design cost at n3e: the geometric mean of n5 and n2")
+        return float(np.sqrt(_ibs_usd("n5", log) * _ibs_usd("n2", log)))
+    return log.si(f"nodes.{node}.nre_usd", owner=f"design program ibs at {node}")
 
 
 _MASK_SETS = {"n28": "28", "n16": "16", "n7": "7", "n5": "5", "n3e": "3"}
@@ -309,79 +335,8 @@ def price_usd(unit_usd: Values, multiplier: Values, *, nre_usd: Values, volume: 
     return unit_usd * multiplier + nre_usd / volume
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ownership:
-    """What owning a system costs, and how many queries it answers."""
-
-    system_usd: Values
-    """Price of the system."""
-    provisioned_w: Values
-    """Power that the facility must be able to supply to the system."""
-    mean_w: Values
-    """Mean power drawn at the stated utilization, before facility overhead."""
-    queries_per_s: Values
-    """Query rate at full load."""
-    utilization: Values
-    """Share of the time that the system answers queries at that rate; always stated."""
-    at_edge: bool = False
-    """Whether there is no data center: no facility, no operation, no facility power overhead."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OwnershipCost:
-    """Cost of owning a system, by part, in USD per second of its life."""
-
-    system_usd_per_s: Values
-    """Price spread over the life of the system."""
-    facility_usd_per_s: Values
-    """Facility spread over its own, longer life."""
-    energy_usd_per_s: Values
-    """Electricity, facility overhead included."""
-    operation_usd_per_s: Values
-    """Staff, maintenance and other operation."""
-    usd_per_query: Values
-    """All of it per query answered."""
-
-
-def ownership_cost(owned: Ownership, *, used: FigureLog | None = None) -> OwnershipCost:
-    """Return the cost of ownership per second and per query.
-
-    [system/life + facility · P/life_f + P_mean · PUE · electricity + operation] ÷
-    (query rate · utilization), with lives 5 and 14 years, 11 USD/W, PUE 1.10, 0.08 USD/kWh.
-
-    Args:
-        owned: The system, its power and its load.
-        used: Log of the figures read.
-
-    Raises:
-        FieldError: The utilization is not within (0, 1].
-
-    References:
-        Epoch AI, AI data center cost breakdown, 2026.
-    """
-    _check_share(owned.utilization, "utilization")
-    log = reading(used)
-    owner = "cost of ownership"
-    system = owned.system_usd / log.si("tco.life_it", owner=owner)
-    energy = owned.mean_w * log.si("tco.electricity", owner=owner)
-    facility: Values = 0.0
-    operation: Values = 0.0
-    if not owned.at_edge:
-        energy = energy * log.si("tco.pue_hyperscale", owner=owner)
-        per_w = log.si("tco.facility_capex_per_w", owner=owner)
-        facility = owned.provisioned_w * per_w / log.si("tco.life_facility", owner=owner)
-        operation = owned.provisioned_w * log.si("tco.opex_other", owner=owner)
-    return OwnershipCost(
-        system_usd_per_s=system,
-        facility_usd_per_s=facility,
-        energy_usd_per_s=energy,
-        operation_usd_per_s=operation,
-        usd_per_query=(system + facility + energy + operation)
-        / (owned.queries_per_s * owned.utilization),
-    )
-
-
-def _check_share(values: Values, path: str) -> None:
+def check_share(values: Values, path: str) -> None:
+    """Raise a `FieldError` unless all `values` are above 0 and at most 1."""
     share = np.asarray(values)
     if not np.all((share > 0) & (share <= 1)):
         raise FieldError(

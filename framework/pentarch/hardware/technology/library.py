@@ -202,6 +202,18 @@ class FigureLog:
         Raises:
             MissingFigureError: The library has no such figure.
         """
+        return self.figure(path, owner=owner).base_value
+
+    def figure(self, path: str, *, owner: str) -> Figure:
+        """Return a figure as the library states it and record its use.
+
+        Args:
+            path: Dotted path.
+            owner: What needs the figure, for the error message.
+
+        Raises:
+            MissingFigureError: The library has no such figure.
+        """
         found = self.library.figures.get(path)
         if found is None:
             raise MissingFigureError(
@@ -210,7 +222,7 @@ class FigureLog:
                 supplier="a library that has it: `technology().with_figures(Figure(...))`",
             )
         self._figures[path] = found
-        return found.base_value
+        return found
 
     def si_or_none(self, path: str, *, owner: str) -> float | None:
         """Return a figure in base units and record its use; `None` when the library lacks it."""
@@ -229,6 +241,20 @@ class FigureLog:
     def notes(self) -> tuple[str, ...]:
         """The remarks so far."""
         return tuple(self._notes)
+
+    def sources(self) -> dict[str, tuple[str, str]]:
+        """Return citation and grade of each figure used by its path, and of each remark by its subject.
+
+        A remark is of the form `subject: what is used instead`, and is graded as an assumption.
+        """
+        found = {
+            path: (self.library.citation(path), str(figure.grade))
+            for path, figure in self._figures.items()
+        }
+        for text in self._notes:
+            subject, _, instead = text.partition(": ")
+            found[subject] = (instead, str(Grade.ASM))
+        return found
 
     def paths_by_grade(self) -> dict[Grade, tuple[str, ...]]:
         """Return the paths used so far under their grades, best grade first."""
