@@ -49,14 +49,15 @@ def describe(device: View[GpuDevice]) -> MachineTable:
         power=_power(device, log), area=_area(device), cost=_cost(device, log),
         program=_program(device), budget=None,
         provenance={
-            figure.path: provenance(log.library.citation(figure.path), str(figure.grade))
-            for figure in log.figures
+            path: provenance(*cited) for path, cited in log.sources().items()
         } | dict(device.template.sources),
     )  # fmt: skip
 
 
 def _levels(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Level], ...]:
-    energy = tech.dram_j_per_byte(device.memory, used=log)
+    # The power limit is one of the board, so every energy is counted before the board's regulators.
+    input_j = 1.0 / log.si("power.vr_efficiency", owner="voltage regulators")
+    energy = tech.dram_j_per_byte(device.memory, used=log) * input_j
     node, units = device.node, device.multiprocessors
     background = (
         tech.dram_background_w(device.hbm_stacks, used=log)
@@ -64,25 +65,67 @@ def _levels(device: View[GpuDevice], log: tech.FigureLog) -> tuple[Columns[Level
     )  # fmt: skip
     memory = columns(
         Level, device.length, name=device.memory, scope=Scope.DEVICE, size_bytes=device.memory_bytes,
-        read_bytes_per_s=device.memory_bytes_per_s, requester_bytes_per_s=device.sm_memory_bytes_per_s,
+        read_bytes_per_s=device.memory_bytes_per_s, requester_bytes_per_s=_draw(device),
         latency_s=device.memory_latency_s, stream_efficiency=device.memory_efficiency,
         read_j_per_byte=energy, write_j_per_byte=energy, static_w=background,
     )  # fmt: skip
-    per_unit: Floats = device.l2_bytes_per_cycle * device.clock_hz
+    per_unit = _feed(device)
     cache = columns(
         Level, device.length, name="L2", scope=Scope.DEVICE, management=Management.CACHE,
-        size_bytes=device.l2_bytes, read_bytes_per_s=per_unit * units, requester_bytes_per_s=per_unit,
-        read_j_per_byte=tech.sram_read_j_per_byte(device.l2_bytes, node, used=log),
-        write_j_per_byte=tech.sram_write_j_per_byte(device.l2_bytes, node, used=log),
+        size_bytes=device.l2_bytes, usable=device.cache_share, read_bytes_per_s=per_unit * units,
+        requester_bytes_per_s=per_unit,
+        read_j_per_byte=input_j * tech.sram_read_j_per_byte(device.l2_bytes, node, used=log),
+        write_j_per_byte=input_j * tech.sram_write_j_per_byte(device.l2_bytes, node, used=log),
     )  # fmt: skip
     own = columns(
         Level, device.length, name="shared memory", scope=Scope.UNIT, instances=units,
         size_bytes=device.sm_bytes, usable=device.sm_usable,
         read_bytes_per_s=device.sm_bytes_per_cycle * device.clock_hz,
-        read_j_per_byte=tech.sram_read_j_per_byte(device.sm_bytes, node, used=log),
-        write_j_per_byte=tech.sram_write_j_per_byte(device.sm_bytes, node, used=log),
+        read_j_per_byte=input_j * tech.sram_read_j_per_byte(device.sm_bytes, node, used=log),
+        write_j_per_byte=input_j * tech.sram_write_j_per_byte(device.sm_bytes, node, used=log),
     )  # fmt: skip
     return memory, cache, own
+
+
+LEAST_DRAW = 30e9
+"""Bytes per second that the loads in flight of one multiprocessor draw at least."""
+
+DRAW_SHARE = 1.5
+"""What a multiprocessor can draw from memory / its share of the whole bandwidth, by design."""
+
+STACKED_SHARE, FLAT_SHARE = 0.89, 0.99
+"""Prior of `tile_stream_share` behind stacked memory, and behind other memory."""
+
+STEP_BYTES = 128.0
+"""Bytes of a row of A that one k step of a tile takes: a line of shared memory."""
+
+
+def _draw(device: View[GpuDevice]) -> Floats:
+    """Return the memory bandwidth that one multiprocessor can draw, shape (N,)."""
+    share = DRAW_SHARE * device.memory_bytes_per_s / device.multiprocessors
+    drawn: Floats = np.maximum(LEAST_DRAW, share) * device.sm_memory_ratio
+    return drawn
+
+
+def _feed(device: View[GpuDevice]) -> Floats:
+    """Return the rate at which one multiprocessor draws operands from L2, shape (N,).
+
+    It goes with the 16-bit matrix peak; devices without one have half of that in 32 bits.
+    """
+    peaks = device.peak_flops_per_s
+    peak = next((peaks[name] for name in ("bf16", "fp16") if name in peaks), None)
+    if peak is None:
+        peak = 2.0 * device.vector_flops_per_s
+    rate: Floats = device.cache_bytes_per_mac * peak / 2.0 / device.multiprocessors
+    return rate
+
+
+def _tile_stream_share(device: View[GpuDevice]) -> Floats | float:
+    """Return what tiles reach of the bandwidth of long streams, shape (N,) or one number."""
+    share: Floats | None = device.tile_stream_share
+    if share is not None:
+        return share
+    return STACKED_SHARE if device.memory.startswith("hbm") else FLAT_SHARE
 
 
 def _accumulator(name: str) -> str:
@@ -94,15 +137,26 @@ def _mac_j(device: View[GpuDevice], name: str, log: tech.FigureLog) -> float:
     return float(tech.mac_j(formats, device.node, overhead=tech.DynamicOverhead.GPU, used=log))
 
 
+def _tile_mac_j(device: View[GpuDevice], name: str, log: tech.FigureLog) -> Floats:
+    """Return the energy of a multiply-accumulate in a matrix unit, shape (N,)."""
+    ratio = device.mac_energy_ratio * device.format_energy.get(name, 1.0)
+    energy: Floats = _mac_j(device, name, log) * ratio
+    return energy
+
+
 def _tensor(device: View[GpuDevice], log: tech.FigureLog) -> Columns[Engine]:
     cycles: Floats = device.multiprocessors * device.clock_hz
     rates = {name: peak / 2.0 / cycles for name, peak in device.peak_flops_per_s.items()}
     return columns(
         Engine, device.length, name="tensor cores", kind=EngineKind.MATRIX, feeds_from="shared memory",
         tile_menu=MENU, units=device.multiprocessors, clock_hz=device.clock_hz, macs_per_cycle=rates,
-        mac_j={name: _mac_j(device, name, log) for name in rates},
+        mac_j={name: _tile_mac_j(device, name, log) for name in rates},
         rows=MMA_ROWS, columns=MMA_ROWS, min_rows=device.min_rows,
-        tile_start_cycles=device.tile_start_cycles, issue_efficiency=device.issue_efficiency,
+        tile_start_cycles=device.tile_start_s * device.clock_hz,
+        issue_efficiency=device.issue_efficiency, format_efficiency=device.format_efficiency,
+        k_step_bytes=STEP_BYTES, k_step_s=device.k_step_s, split_s=device.split_s,
+        drain_bytes_per_s=device.drain_ratio * _feed(device), wave_share=device.wave_share,
+        tile_stream_share=_tile_stream_share(device),
     )  # fmt: skip
 
 
@@ -179,9 +233,11 @@ def _cost(device: View[GpuDevice], log: tech.FigureLog) -> Columns[Cost]:
     die, stacks = device.die_mm2, device.hbm_stacks
     parts: dict[str, Floats] | None = None
     if die is not None and device.template.hbm_stacks > 0:
+        raw = np.asarray(tech.raw_die_usd(die, device.node, used=log))
         silicon = np.asarray(tech.die_usd(die, device.node, sellable=device.sellable, used=log))
         parts = {
-            "die": silicon,
+            "die": raw,
+            "yield loss": silicon - raw,
             "memory": np.asarray(tech.memory_usd(device.memory, device.memory_bytes, used=log)),
             "package": np.asarray(tech.cowos_package_usd(die, stacks, used=log)),
             "test": np.asarray(tech.chip_test_usd(silicon, tech.Package.COWOS, used=log)),

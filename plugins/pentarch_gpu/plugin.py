@@ -15,8 +15,9 @@ def register_backends() -> Iterable[type[AnyBackend]]:
 
 @hookimpl
 def register_catalogs() -> Iterable[Catalog]:
-    """Provide the GPUs of the catalog and the systems built on them."""
+    """Provide the GPUs of the catalog, the systems built on them, and what was fitted to measurements."""
     return [
         Catalog(kind="device", package="pentarch_gpu.devices"),
         Catalog(kind="system", package="pentarch_gpu.systems"),
+        Catalog(kind="calibration", package="pentarch_gpu.calibration"),
     ]

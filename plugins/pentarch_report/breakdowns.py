@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pentarch.contracts.figures import show_figure, shown_ledger
 from pentarch.contracts.report_section import BarBlock, Block, ReportSection
-from pentarch.results import Design, Evaluation, OperatorCost, StudyResult
+from pentarch.results import AmountEntry, Design, Evaluation, OperatorCost, StudyResult
 from pentarch_report.shown import shown_designs
 
 OPERATORS = 12
 """Operators drawn, those that take most time."""
+SMALL = 0.005
+"""Share of a ledger up to which entries are drawn together."""
 
 _Parts = Mapping[str, float | None]
 
@@ -25,10 +27,12 @@ class BreakdownSection(ReportSection):
         designs = shown_designs(result)
         found: list[Block | None] = [
             _stack("Where the time goes, from peak to delivered", "%", designs, _ledger),
+            _stack("Where the energy of one query goes", "J", designs, _energy_ledger),
             _stack("Energy of one query by component", "J", designs, _energy),
         ]
         found += [_operators(name, design.evaluation) for name, design in designs]
         found += [
+            _stack("What the price of the system pays for", "USD", designs, _cost_ledger),
             _stack("Bill of material of the system by part", "USD", designs, _price),
             _stack("Silicon of one device by part", "mm2", designs, _area),
             _stack("Memory of the fullest device by use", "B", designs, _memory),
@@ -52,6 +56,21 @@ def _ledger(evaluation: Evaluation) -> _Parts:
     return {entry.name: entry.share for entry in shown_ledger(evaluation)}
 
 
+def _energy_ledger(evaluation: Evaluation) -> _Parts:
+    return _amounts(evaluation.energy_ledger)
+
+
+def _cost_ledger(evaluation: Evaluation) -> _Parts:
+    return _amounts(evaluation.cost_ledger)
+
+
+def _amounts(ledger: Sequence[AmountEntry]) -> _Parts:
+    """Return the entries worth a color, and the others together."""
+    found = {entry.name: entry.amount for entry in ledger if abs(entry.share) > SMALL}
+    rest = sum(entry.amount for entry in ledger if abs(entry.share) <= SMALL)
+    return found | ({"smaller parts": rest} if rest > 0 else {})
+
+
 def _memory(evaluation: Evaluation) -> _Parts:
     return {"KV cache" if name == "kv" else name: v for name, v in evaluation.memory_bytes.items()}
 
@@ -73,6 +92,11 @@ def _stack(
         if (unknown := [name for name in names if name in parts and parts[name] is None])
     ]
     notes += [
+        f"Below zero in {bar}, and missing from its bar: {', '.join(below)}."
+        for bar, parts in rows
+        if (below := [name for name in names if (parts.get(name) or 0.0) < 0])
+    ]
+    notes += [
         f"Capacity in {bar}: {show_figure('capacity_bytes', value)}."
         for bar, parts in rows
         for name, value in parts.items()
@@ -83,7 +107,9 @@ def _stack(
         note=" ".join(notes),
         unit=unit,
         bars=tuple(bar for bar, _ in rows),
-        parts={name: tuple(parts.get(name) or 0.0 for _, parts in rows) for name in names},
+        parts={
+            name: tuple(max(parts.get(name) or 0.0, 0.0) for _, parts in rows) for name in names
+        },
     )
 
 

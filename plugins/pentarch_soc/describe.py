@@ -55,11 +55,13 @@ def describe(device: View[SocDevice]) -> MachineTable:
         overhead=columns(Overhead, device.length, operator_start_s=device.operator_start_s),
         power=_power(device, supply, silicon, log),
         area=columns(Area, device.length, parts_mm2=silicon.parts_mm2, reticle_mm2=tech.reticle_mm2(used=log)),
-        cost=columns(Cost, device.length, parts_usd=silicon.parts_usd, price_usd=silicon.price_usd),
+        cost=columns(
+            Cost, device.length, parts_usd=silicon.parts_usd, price_usd=silicon.price_usd,
+            nre_usd=silicon.nre_usd,
+        ),
         program=_program(device, supply), budget=None,
         provenance={
-            figure.path: provenance(log.library.citation(figure.path), str(figure.grade))
-            for figure in log.figures
+            path: provenance(*cited) for path, cited in log.sources().items()
         } | dict(device.template.sources),
     )  # fmt: skip
 

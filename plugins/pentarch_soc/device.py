@@ -74,8 +74,10 @@ class SocDevice(Device):
     """Thermal limit of the device; `None` means that only its parts limit it."""
     volume: float = Field(ge=1)
     """Units over which the design cost is spread; there is no default (definitions.md, Cost)."""
-    nre_usd: NonNegativeFloat = 1.03e8
-    """Design cost: the technology library's worked example of a lean 5 nm accelerator, taken for
-    every node, an assumption."""
+    nre_usd: NonNegativeFloat | None = None
+    """Design cost; `None` takes the technology library's for the node and the design program."""
+    design_program: Literal["start_up", "incumbent", "ibs"] = "start_up"
+    """Who designs, where `nre_usd` is not stated: a lean team (103 million USD at 5 nm), an established
+    vendor (300 million) or a full product as IBS counts it (542 million); by node as IBS states."""
     channel: Literal["typical_fabless", "in_house"] = "typical_fabless"
     """How the chip is sold; sets price / manufacturing cost."""

@@ -57,6 +57,8 @@ class Silicon:
     """Manufacturing cost of a device with its memory, by component."""
     price_usd: Floats
     """What a buyer pays for it."""
+    nre_usd: Floats
+    """Design cost inside that price."""
 
 
 def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
@@ -84,13 +86,26 @@ def design_silicon(device: View[SocDevice], log: tech.FigureLog) -> Silicon:
     logic = parts["arrays"] + parts["vector unit"] + parts["control"] + parts["infrastructure"]
     costs = _costs(device, die, log)
     unit: Floats = sum_rows(list(costs.values()))
+    nre = design_usd(device, log)
     price = tech.price_usd(
         unit,
         tech.price_multiplier(device.channel, used=log),
-        nre_usd=device.nre_usd,
+        nre_usd=nre,
         volume=device.volume,
     )
-    return Silicon(parts_mm2=parts, logic_mm2=logic, parts_usd=costs, price_usd=np.asarray(price))
+    return Silicon(
+        parts_mm2=parts, logic_mm2=logic, parts_usd=costs, price_usd=np.asarray(price),
+        nre_usd=np.broadcast_to(nre / device.volume, (length,)),
+    )  # fmt: skip
+
+
+def design_usd(device: View[SocDevice], log: tech.FigureLog) -> float | Floats:
+    """Return the one-time design cost: what the device states, else that of its program and node."""
+    stated: Floats | None = device.nre_usd
+    if stated is not None:
+        return stated
+    program = tech.DesignProgram(device.design_program)
+    return tech.nre_usd(device.node, program=program, used=log)
 
 
 def _element_mm2(device: View[SocDevice], log: tech.FigureLog) -> Floats:
@@ -114,6 +129,7 @@ def _costs(device: View[SocDevice], die_mm2: Floats, log: tech.FigureLog) -> dic
         capacity = device.memory_interfaces * tech.memory_interface_bytes(memory, used=log)
     # A die beyond the reticle is infeasible; its price is that of the largest die, shown beside the reason.
     priced = np.minimum(die_mm2, tech.reticle_mm2(used=log))
+    raw = np.asarray(tech.raw_die_usd(priced, device.node, used=log))
     die = np.asarray(tech.die_usd(priced, device.node, used=log))
     has_stacks = memory.startswith("hbm")
     package = (
@@ -127,7 +143,8 @@ def _costs(device: View[SocDevice], die_mm2: Floats, log: tech.FigureLog) -> dic
     memory_cost = np.asarray(tech.memory_usd(memory, capacity, used=log))
     in_package = die + package + (memory_cost if has_stacks else 0.0)
     return {
-        "die": die,
+        "die": raw,
+        "yield loss": die - raw,
         "package": np.asarray(package),
         "memory": memory_cost,
         "test": np.asarray(tech.chip_test_usd(die, kind, used=log)) * np.ones_like(die),

@@ -1,0 +1,1 @@
+"""CPUs: cores with SIMD and matrix units behind private and shared caches."""

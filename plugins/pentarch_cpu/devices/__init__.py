@@ -1,0 +1,1 @@
+"""CPUs of the catalog."""
