@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRIALS ?= 2000
 SEED ?= 1
+MEASURED ?= ../shared/validation
 COMPILED := same_bytes or literal_optimum or batch_equals_its_designs
 EXAMPLE := tests/third_party/pentarch_example
 
-.PHONY: help search test lint format docs clean
+.PHONY: help search test lint format docs calibrations clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make lint     linters, types and import rules only"
 	@echo "make format   rewrite the code in the project's format"
 	@echo "make docs     the documentation site in site/, checked strictly"
+	@echo "make calibrations  every shipped fit again, from the files in MEASURED=$(MEASURED)"
 	@echo "make clean    remove .venv, caches and build outputs (runs/ stays)"
 
 # Each stamp says that the environment holds what the files it depends on ask for.
@@ -72,6 +74,10 @@ format: $(VENV)/developing
 docs: $(VENV)/documenting
 	$(BIN)/python docs/make_reference.py --check
 	$(BIN)/python -m sphinx -E -W --keep-going -n -q -b html -d build/doctrees docs site
+
+# Half an hour of one core. The result depends on the files in MEASURED alone.
+calibrations: $(VENV)/developing
+	$(BIN)/python tests/validation/make_calibrations.py $(MEASURED)
 
 clean:
 	rm -rf $(VENV) build dist htmlcov site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

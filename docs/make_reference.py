@@ -50,6 +50,10 @@ EXAMPLES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "schema": (("schema", "space"),),
     "validate": (("validate", "{oracles}/mapper_oracle.csv", "--worst", "1"),),
+    "calibrate": (
+        ("calibrate", "{oracles}/measured/aic_gemm.csv", "--device", "h100_sxm", "--precision", "bf16",
+         "--out", "{folder}/h100_sxm.yaml"),
+    ),
     "report": (("report", "{log}", "--out", "{folder}/report.html"),),
 }  # fmt: skip
 """Commands whose JSON is not one model: their keys are read from what they print."""

@@ -115,9 +115,7 @@ def _mac_j(device: View[CpuDevice], name: str, log: tech.FigureLog) -> float:
     return float(tech.mac_j(formats, device.node, overhead=tech.DynamicOverhead.GPU, used=log))
 
 
-def fed_share(
-    device: View[CpuDevice], name: str, macs_per_cycle: Floats, block: Floats
-) -> Floats:
+def fed_share(device: View[CpuDevice], name: str, macs_per_cycle: Floats, block: Floats) -> Floats:
     """Return the share of its rate at which L2 can feed a unit in a format, shape (N,).
 
     A block of `block` x `block` outputs needs 2 / block words per multiply-accumulate.
@@ -226,9 +224,9 @@ def _links(device: View[CpuDevice]) -> tuple[Columns[Link], ...]:
 
 def _power(device: View[CpuDevice], log: tech.FigureLog) -> Columns[Power]:
     curve = tech.voltage_curve(device.node, used=log)
-    cap = device.power_cap_w
+    cap: Floats | None = device.power_cap_w
     return columns(
-        Power, device.length, cap_w=cap, static_w=cap * device.static_share,
+        Power, device.length, cap_w=cap, static_w=None if cap is None else cap * device.static_share,
         nominal_v=curve.nominal_v, min_v=curve.minimum_v, threshold_v=curve.threshold_v, alpha=curve.alpha,
     )  # fmt: skip
 
@@ -248,7 +246,9 @@ def _program(device: View[CpuDevice]) -> Columns[Program]:
     lanes: Floats = device.simd_bytes_per_cycle / WORD_BYTES * cycles
     rates = [*simd_rates(device).values()]
     if device.matrix_unit is not None:
-        rates += [rate * device.matrix_clock_ratio for rate in device.matrix_macs_per_cycle.values()]
+        rates += [
+            rate * device.matrix_clock_ratio for rate in device.matrix_macs_per_cycle.values()
+        ]
     primitives = {
         "gemm": np.max(rates, axis=0) * cycles, "elementwise": lanes, "reduce": lanes,
         "gather": device.gather_per_cycle * cycles,

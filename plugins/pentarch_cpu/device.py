@@ -119,8 +119,8 @@ class CpuDevice(Device):
     """Time to wake the cores for an operator."""
     line_transfer_s: Seconds = Field(default=5e-8, ge=0)
     """Time for a cache line to go from one core to another: the counter of a barrier visits each core."""
-    power_cap_w: Watts = Field(gt=0)
-    """Sustained package power limit (TDP)."""
+    power_cap_w: Watts | None = Field(default=None, gt=0)
+    """Sustained package power limit (TDP); `None` when unknown, and with it the static power."""
     static_share: float = Field(default=0.35, ge=0, le=1)
     """Work-independent share of the power limit while active: uncore, mesh, memory controllers, leakage."""
     instruction_j: NonNegativeFloat = 4e-10

@@ -235,12 +235,16 @@ def _cost(device: View[GpuDevice], log: tech.FigureLog) -> Columns[Cost]:
     if die is not None and device.template.hbm_stacks > 0:
         raw = np.asarray(tech.raw_die_usd(die, device.node, used=log))
         silicon = np.asarray(tech.die_usd(die, device.node, sellable=device.sellable, used=log))
+        memory = np.asarray(tech.memory_usd(device.memory, device.memory_bytes, used=log))
+        package = np.asarray(tech.cowos_package_usd(die, stacks, used=log))
+        survived = tech.bonding_yield(1.0 + stacks, tech.Package.COWOS, used=log)
         parts = {
             "die": raw,
             "yield loss": silicon - raw,
-            "memory": np.asarray(tech.memory_usd(device.memory, device.memory_bytes, used=log)),
-            "package": np.asarray(tech.cowos_package_usd(die, stacks, used=log)),
+            "memory": memory,
+            "package": package,
             "test": np.asarray(tech.chip_test_usd(silicon, tech.Package.COWOS, used=log)),
+            "assembly loss": (silicon + memory + package) * (1.0 / survived - 1.0),
         }
     return columns(Cost, device.length, parts_usd=parts, price_usd=device.price_usd)
 

@@ -7,5 +7,8 @@ from pentarch import Catalog, hookimpl
 
 @hookimpl
 def register_catalogs() -> Iterable[Catalog]:
-    """Provide the runtimes."""
-    return [Catalog(kind="runtime", package="pentarch_runtimes.runtimes")]
+    """Provide the runtimes, and what was fitted to measurements of them."""
+    return [
+        Catalog(kind="runtime", package="pentarch_runtimes.runtimes"),
+        Catalog(kind="calibration", package="pentarch_runtimes.calibration"),
+    ]

@@ -68,7 +68,7 @@ def memory_use(
     capacity = memory.instances * memory.size_bytes * memory.usable * (1.0 - runtime.memory_reserve)
     # The fullest replica decides: queries do not come in fractions.
     queries = np.ceil(concurrency)
-    tokens = np.maximum(float(table.prompt_tokens), queries)
+    tokens = table.live_tokens(queries)
     lost = (runtime.kv_block_tokens - KV_BLOCK_TOKENS) / 2.0
     per_query = table.kv_bytes_per_query[stage] + table.kv_bytes_per_token[stage] * lost
     ones = np.ones(machine.length)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pentarch.contracts.partitioner import PartitionRequest, PlanCost
-from pentarch.errors import InputError
 from pentarch.evaluate.batches import describe
 from pentarch.evaluate.scenario import Scenario, default_precisions, describe_template
 from pentarch.evaluate.stage_costs import select_rows
@@ -19,6 +18,7 @@ from pentarch.graph.operators import Attention, Gemm, Phase
 from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
+from pentarch.hardware.runtime import Runtime
 from pentarch.hardware.system import on_boards
 from pentarch.mapping.costs import RowMemo
 from pentarch.plan.plan import Plan
@@ -71,12 +71,13 @@ def prepare(scenario: Scenario) -> Prepared:
     Raises:
         InputError: The partitioner cannot cut the system, or the plan does not fit the graph.
     """
+    scenario = replace(scenario, runtime=_own_runtime(scenario))
     machine = describe_template(scenario)
     precisions, notes = scenario.precisions, tuple[str, ...]()
     if precisions is None:
         precisions, notes = default_precisions(machine)
     query = scenario.query
-    _check_query(scenario)
+    query.check()
     phases = [Phase.PREFILL] + ([Phase.DECODE] if query.decode_steps else [])
     graphs = tuple(
         build_graph(scenario.workload, phase=phase, query=query, precisions=precisions)
@@ -91,15 +92,26 @@ def prepare(scenario: Scenario) -> Prepared:
     tables = lower_stages(scenario, precisions, plan)
     return Prepared(
         scenario=scenario, precisions=precisions, plan=plan, tables=tables,
-        useful=useful_shares(graphs[0], plan, tables), notes=notes + plan.notes + _length_note(scenario),
+        useful=useful_shares(graphs[0], plan, tables),
+        notes=notes + plan.notes + _length_note(scenario) + _draft_note(scenario),
     )  # fmt: skip
+
+
+def _own_runtime(scenario: Scenario) -> Runtime:
+    """Return the stack with the kernels that it has for the device's family only."""
+    field = scenario.backend.family_field
+    family = None if field is None else getattr(scenario.device, field)
+    return scenario.runtime.for_family(family)
 
 
 def lower_stages(
     scenario: Scenario, precisions: Precisions, plan: Plan
 ) -> tuple[OperatorTable, ...]:
     """Return the operator table of each stage of a plan."""
-    table = lower(scenario.workload, query=scenario.query, precisions=precisions, plan=plan)
+    table = lower(
+        scenario.workload, query=scenario.query, precisions=precisions, plan=plan,
+        draft=scenario.draft,
+    )  # fmt: skip
     if len(plan.stages) == 1:
         return (table,)
     return tuple(_stage_rows(table, index) for index in range(len(plan.stages)))
@@ -139,7 +151,13 @@ def useful_shares(
     found = []
     for stage, table in zip(plan.stages, tables, strict=True):
         own = {**_gemm_parts(table.gemm), **_attention_parts(table.attention)}
-        found.append({name: whole[name] / (part * stage.devices) for name, part in own.items()})
+        found.append(
+            {
+                name: whole[name] / (part * stage.devices)
+                for name, part in own.items()
+                if name in whole  # drafts are never useful: their rows say so
+            }
+        )
     return tuple(found)
 
 
@@ -152,23 +170,37 @@ def _attention_parts(rows: AttentionTable) -> dict[str, float]:
     return dict(zip(rows.names, rows.heads.tolist(), strict=True))
 
 
-def _check_query(scenario: Scenario) -> None:
-    query = scenario.query
-    if query.prefix_tokens >= query.prompt_tokens:
-        raise InputError(
-            f"prefix_tokens is {query.prefix_tokens}, the prompt has {query.prompt_tokens} tokens. Prefill "
-            "needs at least one token that is not cached: choose fewer prefix tokens."
-        )
-
-
 def _length_note(scenario: Scenario) -> tuple[str, ...]:
-    positions = scenario.workload.positions
-    if scenario.query.last_context > positions:
-        return (
-            f"{scenario.workload.name} was made for {positions} positions; the query has "
-            f"{scenario.query.last_context}",
-        )
-    return ()
+    """Return a note where the query is longer than the workload's table of positions.
+
+    Behind an encoder the positions are the decoder's, which makes its tokens from one on; what the
+    encoder reads is held against its own table, if it has one. A front end sets its own length.
+    """
+    workload, query = scenario.workload, scenario.query
+    made, read = query.last_context, 0
+    if workload.encoder is not None:
+        made = query.output_tokens
+        read = 0 if workload.encoder.frontend is not None else query.prompt_tokens
+    elif not workload.generates:
+        made = 0 if workload.frontend is not None else query.prompt_tokens
+    found = [("", made, workload.positions)]
+    if workload.encoder is not None and workload.encoder.table_rows:
+        found.append(("encoder of ", read, workload.encoder.table_rows))
+    return tuple(
+        f"{part}{workload.name} was made for {positions} positions; the query has {length}"
+        for part, length, positions in found
+        if length > positions
+    )
+
+
+def _draft_note(scenario: Scenario) -> tuple[str, ...]:
+    query = scenario.query
+    if not query.draft_tokens or query.draft is not None or query.draft_share:
+        return ()
+    return (
+        "drafts cost nothing, as if they were looked up in the text; name a draft model (draft) or a "
+        "share of a step (draft_share) if they do",
+    )
 
 
 class PlanCoster:

@@ -180,7 +180,7 @@ def stage_figures(table: OperatorTable, holds: frozenset[str], copies: float) ->
             sizes[~routed].sum() * may_keep_weights,
             sizes[routed].sum() * may_keep_weights,
             min(float(share), 1.0),
-            float(max(table.output_tokens - 1, 0)),
+            table.passes(Phase.DECODE),
             _cache_reads(table.attention, copies),
             float(table.kv_bytes_per_query[0]),
             *(_working_bytes(table, phase) for phase in (Phase.PREFILL, Phase.DECODE)),
@@ -221,7 +221,7 @@ def _working_bytes(table: OperatorTable, phase: Phase) -> float:
 
     Operators that a pass executes once (the LM head) do not count: their outputs leave the chip.
     """
-    passes = 1.0 if phase is Phase.PREFILL else float(max(table.output_tokens - 1, 1))
+    passes = max(table.passes(phase), 1.0)
     largest = residual = 0.0
     for rows in (table.gemm, table.attention, table.vector):
         layers = rows.is_decode == (phase is Phase.DECODE)

@@ -54,6 +54,8 @@ class Scenario:
     """Thresholds."""
     economics: Economics
     """What turns prices into USD per query."""
+    draft: Workload | None = None
+    """Model that makes drafts, where the query names one."""
 
     def with_system_costs(self) -> System:
         """Return the system with the device's host figures where it states none of its own."""
@@ -84,8 +86,15 @@ def resolve_scenario(
         query=query, precisions=precisions, device=device, backend=library.backend_of(device),
         system=found_system, runtime=library.runtime(runtime),
         partitioner=_partitioner(library, partitioner), degree=degree, targets=targets,
-        economics=economics,
+        economics=economics, draft=_draft(query, library),
     )  # fmt: skip
+
+
+def _draft(query: Query, library: "Library") -> Workload | None:
+    """Return the workload that makes drafts, if the query has drafts and names one."""
+    if query.draft is None or not query.draft_tokens:
+        return None
+    return library.workload(query.draft)
 
 
 def build_evaluator(*, library: "Library", **names: Any) -> "ScenarioEvaluator":
@@ -176,6 +185,8 @@ def change_scenario(
             where=f"parameter {owner}",
         )
         scenario = replace(scenario, **{owner: models[owner]})
+    if "query" in grouped:
+        scenario = replace(scenario, draft=_draft(scenario.query, library))
     return _rename_system(scenario, before)
 
 

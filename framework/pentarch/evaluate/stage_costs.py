@@ -19,7 +19,14 @@ from pentarch.evaluate.peak_work import compulsory_bytes, own_macs, seconds_per_
 from pentarch.evaluate.phase_stack import PhaseStack
 from pentarch.evaluate.residency import Residency
 from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.graph.table import CollectiveTable, GemmTable, OperatorTable, RowCommon, VectorTable
+from pentarch.graph.table import (
+    AttentionTable,
+    CollectiveTable,
+    GemmTable,
+    OperatorTable,
+    RowCommon,
+    VectorTable,
+)
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
@@ -28,6 +35,7 @@ from pentarch.mapping.compilation import load_sums
 from pentarch.mapping.cost_vector import VectorLoad, is_fused, sum_vector
 from pentarch.mapping.costs import (
     AnyRows,
+    CacheState,
     RowCosts,
     RowMemo,
     RowRequest,
@@ -43,6 +51,9 @@ PHASES = (Phase.PREFILL, Phase.DECODE)
 """Order of the phases wherever figures are kept by phase."""
 
 KINDS = (OperatorKind.GEMM, OperatorKind.ATTENTION, OperatorKind.VECTOR, OperatorKind.COLLECTIVE)
+
+IN_A_MODEL = CacheState.layer()
+"""What a cache holds when an operator of a query starts."""
 
 R = TypeVar("R", bound=RowCommon)
 
@@ -119,7 +130,9 @@ class KindCosts:
     def useful(self) -> Floats:
         """Share of the rows' multiply-accumulates that is useful, (R, 1)."""
         shares = self.given.useful
-        return np.array([shares.get(name, 1.0) for name in self.rows.names])[:, None]
+        found = np.array([shares.get(name, 1.0) for name in self.rows.names])[:, None]
+        own = self.rows.useful if isinstance(self.rows, GemmTable | AttentionTable) else None
+        return found if own is None else found * own[:, None]
 
     @cached_property
     def costs(self) -> RowCosts:
@@ -254,7 +267,7 @@ class StageCosts:
 
     def passes(self, phase: Phase) -> float:
         """Return the forward passes of one query in a phase."""
-        return 1.0 if phase is Phase.PREFILL else float(self.given.table.output_tokens - 1)
+        return self.given.table.passes(phase)
 
     def stack(self, phase: Phase) -> PhaseStack:
         """Return the rows of a phase, of all kinds, as one block."""
@@ -349,7 +362,7 @@ def cost_stage(given: StageInput) -> StageCosts:
         requests = tuple(_request(given, kind, rows) for kind, rows in found)
         segment = None
         if requests:
-            passes = 1.0 if phase is Phase.PREFILL else float(given.table.output_tokens - 1)
+            passes = given.table.passes(phase)
             segment = ask_segment(
                 given.backend, SegmentRequest(phase=phase, requests=requests, passes=passes)
             )
@@ -440,6 +453,7 @@ def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest
         resident_activations=(
             None if isinstance(rows, CollectiveTable) else residency.staying(rows, sequences)
         ),
+        cached=IN_A_MODEL,
     )  # fmt: skip
 
 

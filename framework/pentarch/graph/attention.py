@@ -120,7 +120,7 @@ def _grouped(
             Signal(parts.value, rows, key_width, hidden),
         )
     inputs = [_as_query(draft, scope, query)]
-    if attention.causal:
+    if attention.causal and draft.cached:
         inputs.append(_stored(draft, scope, new, heads=attention.kv_heads))
     else:
         inputs += _converted_keys(draft, scope, new, heads=attention.kv_heads)
@@ -165,7 +165,8 @@ def _core(
         heads=attention.heads, kv_heads=attention.kv_heads, head_dim=attention.head_dim,
         value_dim=attention.head_dim, query_tokens=draft.tokens, context=context,
         causal=attention.causal, window=attention.window, chunk=attention.chunk, cross=cross,
-        cached_values=None if cross or attention.causal else 0, sinks=attention.sinks,
+        cached_values=None if draft.cached and (cross or attention.causal) else 0,
+        sinks=attention.sinks,
         score_bias=attention.score_bias or "none", score_cap=attention.score_cap,
         query_format=formats.activations, kv_format=formats.kv, out_format=formats.hidden,
     )  # fmt: skip
@@ -249,8 +250,13 @@ def _converted_keys(
 def _stored(
     draft: Draft, scope: Scope, sources: tuple[Signal, ...], *, heads: int, prefix: str = ""
 ) -> Signal:
-    """Append the conversion of new keys and values to their stored format, and their storing."""
+    """Append the conversion of new keys and values to their stored format, and their storing.
+
+    Without a cache nothing is stored; of a latent vector with its rotary key the vector is returned.
+    """
     sources = _converted_keys(draft, scope, sources, heads=heads, prefix=prefix)
+    if not draft.cached:
+        return sources[0]
     rows, features = sources[0].rows, sum(source.features for source in sources)
     operator = Gather(
         name=scope.name(f"{prefix}kv_append"), layer=scope.layer, repeat=scope.repeat,
@@ -381,7 +387,7 @@ def _latent_common(draft: Draft, scope: Scope, attention: LatentAttention) -> di
     return {
         "name": scope.name("attention"), "layer": scope.layer, "repeat": scope.repeat,
         "split": Split.HEADS, "heads": attention.heads, "query_tokens": draft.tokens,
-        "context": draft.context, "cached_values": attention.kv_width,
+        "context": draft.context, "cached_values": attention.kv_width if draft.cached else 0,
         "out_format": draft.precisions.hidden,
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ takes another format than the residual stream has, a quantization stands in fron
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pentarch.errors import FieldError
 from pentarch.graph.attention import add_attention, add_cross_attention
@@ -54,25 +54,73 @@ def build_graph(
     if phase is Phase.DECODE:
         check_generates(workload)
     lengths = lengths_of(workload, query)
-    tokens, context = _step(lengths, phase, context)
-    draft = Draft(tokens=tokens, context=context, precisions=precisions)
+    if phase is Phase.DECODE:
+        step = PassShape(phase, 1, max(lengths.first, lengths.last))
+    else:
+        step = PassShape(phase, lengths.tokens, lengths.context, cached=query.kv_cache)
+    if context is not None:
+        step = replace(step, context=context)
+    return build_pass(workload, step, query=query, precisions=precisions, fold=fold)
+
+
+@dataclass(frozen=True, slots=True)
+class PassShape:
+    """What one forward pass processes, per sequence."""
+
+    phase: Phase
+    """Which form operators take: that of prefill, or that of decode with a cache."""
+    tokens: int
+    """Tokens of the layers, those of the decoder behind an encoder."""
+    context: int
+    """Keys that the last of them sees."""
+    cached: bool = True
+    """Whether keys and values are kept for later passes."""
+    every_score: bool = False
+    """Whether the head scores all tokens, as when drafts are verified."""
+
+
+def build_pass(
+    workload: Workload, step: PassShape, *, query: Query, precisions: Precisions, fold: bool = True
+) -> WorkloadGraph:
+    """Return the dataflow graph of one forward pass, counts per sequence.
+
+    Args:
+        workload: The transformer.
+        step: What the pass processes.
+        query: Its prompt is what an encoder reads.
+        precisions: Number formats by role.
+        fold: Whether equal layers are one set of operators with `repeat`.
+
+    Raises:
+        FieldError: The context leaves no room for the tokens processed.
+    """
+    tokens, context = step.tokens, step.context
+    if context < tokens:
+        raise FieldError(
+            where="build_graph",
+            path="context",
+            problem=f"found {context}",
+            expected=f"at least the {tokens} tokens processed",
+        )
+    lengths = lengths_of(workload, query)
+    draft = Draft(tokens=tokens, context=context, precisions=precisions, cached=step.cached)
     encoded = None
-    if workload.encoder is not None and phase is Phase.PREFILL:
+    if workload.encoder is not None and step.phase is Phase.PREFILL:
         encoded = _encoder(draft, workload, workload.encoder, lengths, fold=fold)
     signal = add_embedding(draft, workload, workload)
     around = _Around(
-        phase=phase, distances=add_relative_positions(draft, workload), encoded=encoded,
+        phase=step.phase, distances=add_relative_positions(draft, workload), encoded=encoded,
         encoder_tokens=lengths.encoder_tokens,
     )  # fmt: skip
     for scope, layer in _scopes(workload, fold=fold):
         signal = _layer(draft, scope, signal, layer, around)
-    add_head(draft, workload, signal)
+    add_head(draft, workload, signal, every_score=step.every_score)
     processed = lengths.encoder_tokens if encoded is not None else tokens
     return WorkloadGraph.from_operators(
         draft.operators,
         draft.edges,
         workload=workload.name,
-        phase=phase,
+        phase=step.phase,
         tokens=processed,
         context=max(context, processed),
     )
@@ -88,23 +136,6 @@ class _Around:
     encoded: Signal | None = None
     """Output of the encoder, in prefill."""
     encoder_tokens: int = 0
-
-
-def _step(lengths: Lengths, phase: Phase, context: int | None) -> tuple[int, int]:
-    if phase is Phase.DECODE:
-        tokens = 1
-        context = max(lengths.first, lengths.last) if context is None else context
-    else:
-        tokens = lengths.tokens
-        context = lengths.context if context is None else context
-    if context < tokens:
-        raise FieldError(
-            where="build_graph",
-            path="context",
-            problem=f"found {context}",
-            expected=f"at least the {tokens} tokens processed",
-        )
-    return tokens, context
 
 
 def _scopes(stack: Stack, *, fold: bool) -> Iterator[tuple[Scope, Layer]]:

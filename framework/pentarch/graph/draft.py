@@ -56,6 +56,8 @@ class Draft:
     """Keys that the last of them sees."""
     precisions: Precisions
     """Number formats by role."""
+    cached: bool = True
+    """Whether keys and values are kept for later passes."""
     operators: list[Operator] = field(default_factory=list)
     """So far, each after its inputs."""
     edges: list[Edge] = field(default_factory=list)
@@ -64,8 +66,8 @@ class Draft:
     def at(self, tokens: int, context: int) -> "Draft":
         """Return a draft of the same graph for a stack that processes other lengths."""
         return Draft(
-            tokens=tokens, context=context, precisions=self.precisions, operators=self.operators,
-            edges=self.edges,
+            tokens=tokens, context=context, precisions=self.precisions, cached=self.cached,
+            operators=self.operators, edges=self.edges,
         )  # fmt: skip
 
     def add(self, operator: Operator, *inputs: Signal) -> None:

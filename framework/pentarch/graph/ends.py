@@ -54,14 +54,16 @@ def add_embedding(draft: Draft, workload: Workload, stack: Stack, *, prefix: str
     return signal
 
 
-def add_head(draft: Draft, workload: Workload, source: Signal) -> None:
+def add_head(
+    draft: Draft, workload: Workload, source: Signal, *, every_score: bool = False
+) -> None:
     """Append final norm, head and sampling.
 
-    A language model's head sees the last token of the sequence, a classifier's one token, that of
-    a masked language model all.
+    A language model's head sees the last token of the sequence, or all where drafts are verified; a
+    classifier's one token, that of a masked language model all.
     """
     formats, scope = draft.precisions, Scope()
-    rows = head_rows(workload, source.rows, every_score=False)
+    rows = head_rows(workload, source.rows, every_score=every_score)
     last = Signal(source.producer, rows, source.features, source.format)
     last = draft.norm(scope, "final_norm", last, workload.final_norm)
     if workload.head_transform is not None:

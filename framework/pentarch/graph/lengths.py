@@ -44,16 +44,10 @@ def lengths_of(workload: Workload, query: Query) -> Lengths:
     """Return the lengths of a query.
 
     Raises:
-        FieldError: The prefix leaves nothing to process, or an encoder is asked to keep a prefix or
-            to generate.
+        FieldError: Options of the query contradict each other, or an encoder is asked to keep a
+            prefix or to read its input in chunks.
     """
-    if query.prefix_tokens >= query.prompt_tokens:
-        raise FieldError(
-            where="query",
-            path="prefix_tokens",
-            problem=f"{query.prefix_tokens} cached tokens leave nothing of the prompt to process",
-            expected=f"fewer than the {query.prompt_tokens} prompt tokens",
-        )
+    query.check()
     if workload.generates and workload.encoder is None:
         return Lengths(
             encoder_tokens=0,
@@ -61,24 +55,33 @@ def lengths_of(workload: Workload, query: Query) -> Lengths:
             context=query.prompt_tokens,
             first=query.prompt_tokens + 1,
             last=query.prompt_tokens + query.decode_steps,
-            held=query.last_context,
+            held=query.last_context + query.draft_tokens,
         )
-    if query.prefix_tokens:
-        raise FieldError(
-            where="query",
-            path="prefix_tokens",
-            problem=f"found {query.prefix_tokens}",
-            expected=f"0: {workload.name} reads its whole input at once, without a cache",
-        )
+    _check_whole(workload, query)
     encoder = workload if workload.encoder is None else workload.encoder
     read = query.prompt_tokens if encoder.frontend is None else encoder.frontend.tokens
     if workload.encoder is not None:
         return Lengths(
             encoder_tokens=read, tokens=1, context=1, first=2,
             last=query.output_tokens if workload.generates else 1,
-            held=1 + query.output_tokens,
+            held=1 + query.output_tokens + query.draft_tokens,
         )  # fmt: skip
     return Lengths(encoder_tokens=0, tokens=read, context=read, first=1, last=0, held=0)
+
+
+def _check_whole(workload: Workload, query: Query) -> None:
+    """Raise a `FieldError` if a query wants an encoder to read its input in parts."""
+    for path, found, expected in (
+        ("prefix_tokens", query.prefix_tokens, "0"),
+        ("chunk_tokens", query.chunk_tokens, "none"),
+    ):
+        if found:
+            raise FieldError(
+                where="query",
+                path=path,
+                problem=f"found {found}",
+                expected=f"{expected}: {workload.name} reads its whole input at once",
+            )
 
 
 def check_generates(workload: Workload) -> None:

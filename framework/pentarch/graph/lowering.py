@@ -6,19 +6,27 @@ make the weighted sum over rows equal the sum over all steps, exactly. All other
 same in each step and get one row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pentarch.errors import FieldError, UnknownNameError
-from pentarch.graph.build import build_graph
 from pentarch.graph.flops import KV_BLOCK_TOKENS, prefill_flops, query_flops
 from pentarch.graph.graph import WorkloadGraph
-from pentarch.graph.lengths import Lengths, check_generates, lengths_of
+from pentarch.graph.lengths import Lengths, lengths_of
 from pentarch.graph.operators import Attention, Collective, Gather, Gemm, Operator, Phase, Split
+from pentarch.graph.passes import (
+    Passes,
+    decode_passes,
+    draft_passes,
+    draft_prefill,
+    longest,
+    prefill_passes,
+)
+from pentarch.graph.passes import context_nodes as context_nodes
+from pentarch.graph.planned import PlanLike, StageLike
 from pentarch.graph.shares import DeviceShare, attention_row, gemm_row, vector_row
 from pentarch.graph.table import (
     AttentionTable,
@@ -33,102 +41,10 @@ from pentarch.workload.query import Precisions, Query
 from pentarch.workload.workload import Workload
 
 
-class PlacementLike(Protocol):
-    """What lowering reads of a `pentarch.plan.plan.Placement`."""
-
-    @property
-    def operator(self) -> str:
-        """Name of the operator."""
-
-    @property
-    def repeat(self) -> int:
-        """Repeats that each copy of the stage runs."""
-
-    @property
-    def cut(self) -> Split:
-        """Dimension that is cut."""
-
-    @property
-    def ways(self) -> int:
-        """Parts it is cut into."""
-
-
-class StageLike(Protocol):
-    """What lowering reads of a `pentarch.plan.plan.Stage`."""
-
-    @property
-    def copies(self) -> int:
-        """Equal stages in sequence."""
-
-    @property
-    def placements(self) -> Sequence[PlacementLike]:
-        """What it runs."""
-
-    @property
-    def collectives(self) -> Sequence[Collective]:
-        """Communication inside the group."""
-
-    @property
-    def sends(self) -> Sequence[Collective]:
-        """Hand-over to the next stage."""
-
-
-class PlanLike(Protocol):
-    """What lowering reads of a `pentarch.plan.plan.Plan`, which lives on a higher floor."""
-
-    @property
-    def workload(self) -> str:
-        """Name of the workload."""
-
-    @property
-    def stages(self) -> Sequence[StageLike]:
-        """In the order in which a token passes them."""
-
-    @property
-    def devices(self) -> int:
-        """Devices reserved by the whole plan."""
-
-
-def context_nodes(
-    *, first: int, last: int, kinks: Iterable[int] = ()
-) -> tuple[tuple[int, float], ...]:
-    """Return contexts and weights that integrate over the decode steps.
-
-    Args:
-        first: Context of the first step.
-        last: Context of the last step.
-        kinks: Contexts at which a cost may change its slope; those outside are ignored.
-
-    Returns:
-        Pairs of context and weight, ascending. The weights add up to the number of steps, and the
-        weighted sum of any function that is linear between the kinks is its sum over the steps.
-
-    Examples:
-        >>> context_nodes(first=11, last=20)
-        ((11, 5.0), (20, 5.0))
-        >>> context_nodes(first=11, last=10)
-        ()
-    """
-    if last < first:
-        return ()
-    if last == first:
-        return ((first, 1.0),)
-    inner = sorted({kink for kink in kinks if first < kink < last})
-    nodes = [first, *inner, last]
-    # The sum over a segment's steps, its left end left out, of a line from f(left) to f(right) is
-    # f(left) (m - 1) / 2 + f(right) (m + 1) / 2 for a segment of m steps.
-    weights = dict.fromkeys(nodes, 0.0)
-    weights[first] = 1.0
-    for left, right in pairwise(nodes):
-        steps = right - left
-        weights[left] += (steps - 1) / 2
-        weights[right] += (steps + 1) / 2
-    return tuple((node, weight) for node, weight in weights.items() if weight)
-
-
 def lower(
-    workload: Workload, *, query: Query, precisions: Precisions, plan: PlanLike
-) -> OperatorTable:
+    workload: Workload, *, query: Query, precisions: Precisions, plan: PlanLike,
+    draft: Workload | None = None,
+) -> OperatorTable:  # fmt: skip
     """Return the operator table of a planned workload and query.
 
     Args:
@@ -136,6 +52,8 @@ def lower(
         query: Lengths; the load multiplies rows when they are costed.
         precisions: Number formats by role.
         plan: Stages whose placements name operators of the folded graph.
+        draft: Model that makes the drafts, where the query names one. Each device of the first
+            stage holds it whole and runs it.
 
     Returns:
         Rows as one device of each stage runs them. `executions` counts all copies of a stage,
@@ -147,21 +65,22 @@ def lower(
         UnknownNameError: The plan names an operator that the graph does not have.
     """
     lengths = lengths_of(workload, query)
-    prefill = build_graph(workload, phase=Phase.PREFILL, query=query, precisions=precisions)
-    nodes = context_nodes(first=lengths.first, last=lengths.last, kinks=workload.windows)
-    graphs = {Phase.PREFILL: prefill}
-    if query.decode_steps:
-        check_generates(workload)
-        graphs[Phase.DECODE] = build_graph(
-            workload, phase=Phase.DECODE, query=query, precisions=precisions
-        )
-    _check_plan(plan, prefill)
-    rows = _Rows()
+    given = {"query": query, "precisions": precisions}
+    prefill = prefill_passes(workload, **given)
+    decode = decode_passes(workload, **given)
+    placed = prefill[-1].graph
+    _check_plan(plan, placed)
+    drafts = _Drafts.of(workload, draft, query=query, precisions=precisions)
+    rows = _Rows(skew=query.routing_skew)
     stores = []
+    known = tuple(_Known.of(passes, placed) for passes in (*prefill, *decode, *drafts.shared))
     for index, stage in enumerate(plan.stages):
-        _add_stage(rows, stage, index=index, graphs=graphs, steps=_Steps(lengths, nodes))
-        _add_collectives(rows, stage, index=index, graphs=graphs, steps=lengths.steps)
-        stores.append(_stored(stage, prefill, lengths=lengths, precisions=precisions))
+        _add_stage(rows, stage, index=index, known=known)
+        _add_collectives(rows, stage, index=index, known=known)
+        stores.append(_stored(stage, placed, lengths=lengths, precisions=precisions))
+    if drafts.prefill:
+        stores[0] = stores[0].beside(_add_draft(rows, drafts, lengths=lengths, precisions=precisions))
+    is_plain = query.kv_cache and not query.draft_tokens
     return OperatorTable(
         workload=workload.name,
         gemm=_table(
@@ -180,16 +99,81 @@ def lower(
         useful_flops=float(query_flops(workload, query)),
         useful_flops_prefill=float(prefill_flops(workload, query)),
         devices=plan.devices,
+        chunks=sum(passes.times for passes in prefill),
+        steps=None if is_plain else float(sum(passes.times for passes in decode)),
+        chunk_tokens=None if query.chunk_tokens is None else longest(prefill),
+        step_tokens=longest(decode),
         **_store_columns(stores),
     )
 
 
 @dataclass(frozen=True, slots=True)
+class _Drafts:
+    """What makes drafts: a share of the model's own steps, or a model beside it."""
+
+    shared: tuple[Passes, ...] = ()
+    prefill: tuple[Passes, ...] = ()
+    decode: tuple[Passes, ...] = ()
+
+    @classmethod
+    def of(
+        cls, workload: Workload, draft: Workload | None, *, query: Query, precisions: Precisions
+    ) -> "_Drafts":
+        if not query.draft_tokens or not query.decode_steps:
+            return cls()
+        given = {"query": query, "precisions": precisions}
+        if draft is not None:
+            return cls(prefill=draft_prefill(draft, **given), decode=draft_passes(draft, **given))
+        if not query.draft_share:
+            return cls()
+        return cls(shared=draft_passes(workload, share=query.draft_share, **given))
+
+
+@dataclass(frozen=True, slots=True)
+class _DraftPlacement:
+    """An operator of the draft model: every device of the first stage runs all of it."""
+
+    operator: str
+    repeat: int
+    cut: Split = Split.NONE
+    ways: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _DraftStage:
+    placements: tuple[_DraftPlacement, ...]
+    copies: int = 1
+    collectives: tuple[Collective, ...] = ()
+    sends: tuple[Collective, ...] = ()
+
+
+def _add_draft(
+    rows: "_Rows", drafts: _Drafts, *, lengths: Lengths, precisions: Precisions
+) -> "_Store":
+    """Append the rows of a draft model to the first stage, and return what it stores there."""
+    placed = drafts.prefill[-1].graph
+    stage = _DraftStage(
+        tuple(_DraftPlacement(op.name, op.repeat) for op in placed.operators)
+    )
+    known = tuple(_Known.of(passes, placed) for passes in (*drafts.prefill, *drafts.decode))
+    _add_stage(rows, stage, index=0, known=known)
+    return _stored(stage, placed, lengths=lengths, precisions=precisions)
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
+    skew: float = 0.0
     gemm: list[dict[str, Any]] = field(default_factory=list)
     attention: list[dict[str, Any]] = field(default_factory=list)
     vector: list[dict[str, Any]] = field(default_factory=list)
     collective: list[dict[str, Any]] = field(default_factory=list)
+    stored: set[tuple[int, str]] = field(default_factory=set)
+
+    def stores(self, stage: int, name: str) -> bool:
+        """Return whether a row is the first of its weight, which counts as stored there."""
+        is_first = (stage, name) not in self.stored
+        self.stored.add((stage, name))
+        return is_first
 
     def add(self, operator: Operator, values: dict[str, Any]) -> None:
         if isinstance(operator, Gemm):
@@ -232,155 +216,154 @@ def _check_plan(plan: PlanLike, graph: WorkloadGraph) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps:
-    """Decode steps, and where attention over all of them is evaluated."""
+class _Known:
+    """Passes, with what placing their operators asks for again and again."""
 
-    lengths: Lengths
-    nodes: tuple[tuple[int, float], ...]
+    passes: Passes
+    operators: dict[str, Operator]
+    """By name."""
+    riders: dict[str, list[str]]
+    """Operators that no plan places, by the one in front of them."""
+    heads: frozenset[str]
+    """Operators behind the last layer."""
+    missing: frozenset[str]
+    """Operators that plans place and these passes do not run: an encoder's, in decode."""
 
-    def of(self, attention: Attention) -> tuple[tuple[int, float], ...]:
-        """Return contexts and weights of one operator.
+    @classmethod
+    def of(cls, passes: Passes, placed: WorkloadGraph) -> "_Known":
+        """Return what is known of `passes`; `placed` is the graph whose operators plans name."""
+        operators = {operator.name: operator for operator in passes.graph.operators}
+        return cls(
+            passes=passes, operators=operators, riders=_riders(placed, passes.graph),
+            heads=_head_names(passes.graph),
+            missing=frozenset(op.name for op in placed.operators if op.name not in operators),
+        )  # fmt: skip
 
-        Attention over an encoder sees the same keys in every step. Inside chunks the context falls
-        back to one key at each border, but every whole chunk costs the same.
-        """
-        first, last = self.lengths.first, self.lengths.last
-        if attention.cross:
-            return ((attention.context, float(self.lengths.steps)),)
-        if attention.chunk is not None:
-            return _chunk_nodes(first=first, last=last, chunk=attention.chunk)
-        return self.nodes
-
-
-def _chunk_nodes(*, first: int, last: int, chunk: int) -> tuple[tuple[int, float], ...]:
-    """Return contexts and weights of decode steps whose context starts anew in every chunk."""
-    weights: dict[int, float] = {}
-    start, end = (first - 1) // chunk, (last - 1) // chunk
-    parts = [(first, min(last, (start + 1) * chunk), 1.0)]
-    if end > start + 1:  # whole chunks, all alike: one stands for them
-        parts.append(((start + 1) * chunk + 1, (start + 2) * chunk, float(end - start - 1)))
-    if end > start:
-        parts.append((end * chunk + 1, last, 1.0))
-    for left, right, times in parts:
-        for node, weight in context_nodes(first=left, last=right):
-            weights[node] = weights.get(node, 0.0) + weight * times
-    return tuple(sorted(weights.items()))
+    def times(self, name: str) -> float:
+        """Return how often one query runs an operator or what follows it."""
+        return self.passes.heads if name in self.heads else self.passes.times
 
 
-def _add_stage(
-    rows: _Rows,
-    stage: StageLike,
-    *,
-    index: int,
-    graphs: dict[Phase, WorkloadGraph],
-    steps: _Steps,
-) -> None:
-    by_phase = {
-        phase: {operator.name: operator for operator in graph.operators}
-        for phase, graph in graphs.items()
-    }
-    riders = _riders(by_phase)
+def _add_stage(rows: _Rows, stage: StageLike, *, index: int, known: Sequence[_Known]) -> None:
+    """Append the rows of a stage."""
     for placement in stage.placements:
         share = DeviceShare(cut=placement.cut, ways=placement.ways)
-        for phase, operators in by_phase.items():
-            names = [placement.operator] if placement.operator in operators else []
-            names += riders.get(placement.operator, ()) if phase is Phase.DECODE else ()
-            for name in names:
-                operator = operators[name]
+        for one in known:
+            names = [placement.operator] if placement.operator in one.operators else []
+            for name in names + one.riders.get(placement.operator, []):
+                operator = one.operators[name]
                 cut = placement.cut if name == placement.operator else operator.split
                 own = share if cut is share.cut else DeviceShare(cut=cut, ways=placement.ways)
-                _add_operator(
-                    rows, operator, own, _Run(phase, index, stage.copies, placement.repeat), steps
-                )
+                times = one.times(name)
+                if times:
+                    run = _Run(one.passes, index, stage.copies, placement.repeat, times)
+                    _add_operator(rows, operator, own, run)
 
 
-def _riders(
-    by_phase: dict[Phase, dict[str, Operator]],
-) -> dict[str, list[str]]:
+def _riders(placed: WorkloadGraph, graph: WorkloadGraph) -> dict[str, list[str]]:
     """Return operators that only decode has, by the one in front of them that a plan places.
 
     They convert between the formats of the absorbed form of latent attention, and run where what
     they convert is made.
     """
     found: dict[str, list[str]] = {}
-    placed = by_phase[Phase.PREFILL]
+    if graph is placed:
+        return found
+    names = {operator.name for operator in placed.operators}
     before = ""
-    for name in by_phase.get(Phase.DECODE, {}):
-        if name in placed:
-            before = name
+    for operator in graph.operators:
+        if operator.name in names:
+            before = operator.name
         else:
-            found.setdefault(before, []).append(name)
+            found.setdefault(before, []).append(operator.name)
     return found
+
+
+def _head_names(graph: WorkloadGraph) -> frozenset[str]:
+    """Return the operators behind the last layer."""
+    found = []
+    for operator in reversed(graph.operators):
+        if operator.layer:
+            break
+        found.append(operator.name)
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Where and how often a row runs."""
 
-    phase: Phase
+    passes: Passes
     stage: int
     copies: int
     repeat: int
+    times: float
 
 
-def _add_operator(
-    rows: _Rows, operator: Operator, share: DeviceShare, run: _Run, steps: _Steps
-) -> None:
-    """Append the row of one operator and phase, or those of its contexts."""
-    times = float(run.copies * run.repeat)
-    is_prefill = run.phase is Phase.PREFILL
+def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run) -> None:
+    """Append the row of one operator and kind of pass, or those of its contexts."""
+    passes = run.passes
+    copies = float(run.copies * run.repeat)
     common = {
-        "names": operator.name,
-        "phases": run.phase,
+        "names": passes.prefix + operator.name,
+        "phases": passes.phase,
         "stage": run.stage,
-        "executions": times if is_prefill else times * steps.lengths.steps,
+        "executions": copies * run.times,
     }
     if isinstance(operator, Gemm):
         values = gemm_row(operator, share)
         values["layers"] = run.repeat
-        values["streams_weights"] = is_prefill and not operator.tied
+        is_stored = passes.phase is Phase.PREFILL and not operator.tied
+        values["streams_weights"] = is_stored and rows.stores(run.stage, common["names"])
+        values["useful"] = passes.useful_of_gemm(operator)
+        values["routing_skew"] = rows.skew if operator.experts else 0.0
+        values["expert_devices"] = share.ways if share.cut is Split.EXPERTS else 1
         rows.add(operator, common | values)
-    elif isinstance(operator, Attention) and not is_prefill:
-        for context, weight in steps.of(operator):
-            values = attention_row(operator, share, context=context)
-            rows.add(operator, common | values | {"executions": times * weight})
     elif isinstance(operator, Attention):
-        values = attention_row(operator, share, context=operator.context)
-        rows.add(operator, common | values)
+        for context, weight in passes.contexts(operator):
+            values = attention_row(operator, share, context=context)
+            values["useful"] = passes.useful_of_attention(operator, context)
+            rows.add(operator, common | values | {"executions": copies * weight})
     elif not isinstance(operator, Collective):
         rows.add(operator, common | vector_row(operator, share))
 
 
 def _add_collectives(
-    rows: _Rows, stage: StageLike, *, index: int, graphs: dict[Phase, WorkloadGraph], steps: int
+    rows: _Rows, stage: StageLike, *, index: int, known: Sequence[_Known]
 ) -> None:
     """Append rows for communication: `values` of a plan's collectives are those of one token.
 
     A collective is named for the operator in front of it, which says how many tokens there are.
     """
-    tokens_of = {
-        phase: {op.name: op.rows for op in graph.operators if isinstance(op, Gemm)}
-        for phase, graph in graphs.items()
-    }
     for collective in (*stage.collectives, *stage.sends):
-        one_token = collective.values * number_format(collective.format).bytes
         source = collective.name.rpartition(".")[0]
-        for phase, rows_of in tokens_of.items():
-            if phase is Phase.DECODE and source in tokens_of[Phase.PREFILL].keys() - rows_of.keys():
-                continue  # an encoder's: it runs in prefill only
-            tokens = rows_of.get(source, graphs[phase].tokens)
+        one_token = collective.values * number_format(collective.format).bytes
+        for one in known:
+            times = one.times(source)
+            if source in one.missing or not times:
+                continue
+            tokens = _tokens(collective, one.operators.get(source), one.passes.graph)
             values = {
-                "names": collective.name,
-                "phases": phase,
+                "names": one.passes.prefix + collective.name,
+                "phases": one.passes.phase,
                 "stage": index,
-                "executions": stage.copies
-                * collective.repeat
-                * (1 if phase is Phase.PREFILL else steps),
+                "executions": stage.copies * collective.repeat * times,
                 "functions": collective.function,
-                "bytes": one_token * (tokens if collective.per_token else 1),
+                "bytes": one_token * tokens,
                 "degree": collective.degree,
             }
             rows.add(collective, values)
+
+
+def _tokens(collective: Collective, source: Operator | None, graph: WorkloadGraph) -> int:
+    """Return the tokens per sequence whose values a collective moves."""
+    if not collective.per_token:
+        return source.rows if isinstance(source, Gemm) and not source.layer else 1
+    if isinstance(source, Gemm):
+        return source.rows
+    if isinstance(source, Gather) and collective.function == "all_gather":
+        return max(1, round(source.values_out / collective.values))
+    return graph.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +372,15 @@ class _Store:
     kv_bytes_per_token: float = 0.0
     kv_bytes_per_query: float = 0.0
     activation_bytes_per_token: float = 0.0
+
+    def beside(self, other: "_Store") -> "_Store":
+        """Return what both need; of activations, which live one after the other, the larger."""
+        return _Store(
+            self.weight_bytes + other.weight_bytes,
+            self.kv_bytes_per_token + other.kv_bytes_per_token,
+            self.kv_bytes_per_query + other.kv_bytes_per_query,
+            max(self.activation_bytes_per_token, other.activation_bytes_per_token),
+        )
 
 
 def _stored(
@@ -433,6 +425,9 @@ _TEXT = frozenset({"names", "phases", "a_formats", "b_formats", "out_formats", "
                    "kv_formats", "functions", "kinds"})  # fmt: skip
 _FLAGS = frozenset({"streams_weights", "causal", "fusable", "values_in_keys"})
 
+_DEFAULTS = {"useful": 1.0, "routing_skew": 0.0, "expert_devices": 1}
+"""What columns that may be left out then mean."""
+
 T = TypeVar("T", bound=RowCommon)
 
 
@@ -445,6 +440,8 @@ def _table(table: type[T], rows: Sequence[dict[str, Any]], **scalars: str) -> T:
         if entry.default is None and not all(entry.name in row for row in rows):
             continue  # a column that may be unknown, and is
         values = [row[entry.name] for row in rows]
+        if values and values.count(_DEFAULTS.get(entry.name)) == len(values):
+            continue  # what a table without the column says too
         if entry.name in _TEXT:
             columns[entry.name] = tuple(values)
         elif entry.name in _FLAGS:

@@ -68,6 +68,13 @@ class GemmTable(RowCommon):
     """Format of a partial sum on chip."""
     spill_format: str = "fp32"
     """Format of a partial sum that leaves its buffer."""
+    useful: Floats | None = None
+    """Share of the row's multiply-accumulates that is useful work of the query, whoever repeats it;
+    `None` means all (definitions.md, Useful FLOPs)."""
+    routing_skew: Floats | None = None
+    """Exponent of the experts' popularity, infinite in the worst case; `None` means 0, uniform."""
+    expert_devices: Floats | None = None
+    """Devices that share the experts of the layer; `None` means 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class AttentionTable(RowCommon):
     values_in_keys: Flags | None = None
     """Whether the first `value_dim` features of a key are its value (latent attention, absorbed):
     read and stored once; `None` means none are."""
+    useful: Floats | None = None
+    """Share of the row's multiply-accumulates that is useful work of the query; `None` means all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +191,29 @@ class OperatorTable:
     """Largest live activations per token per device of each stage, shape (stages,)."""
     devices: int
     """Devices that the plan reserves."""
+    chunks: float = 1.0
+    """Forward passes of prefill: more than one where the prompt is processed in chunks."""
+    steps: float | None = None
+    """Forward passes of decode, on average; `None` means one for each token but the first."""
+    chunk_tokens: float | None = None
+    """Tokens that a pass of prefill processes at most; `None` means the whole prompt."""
+    step_tokens: float = 1.0
+    """Tokens per sequence that a pass of decode processes at most."""
+
+    def passes(self, phase: Phase) -> float:
+        """Return the forward passes of one query in a phase."""
+        if phase is Phase.PREFILL:
+            return self.chunks
+        return float(self.output_tokens - 1) if self.steps is None else self.steps
+
+    def live_tokens(self, sequences: Floats) -> Floats:
+        """Return the tokens whose activations live at once, at most.
+
+        Args:
+            sequences: Sequences that a decode step processes, any shape.
+        """
+        whole = self.prompt_tokens if self.chunk_tokens is None else self.chunk_tokens
+        return np.maximum(float(whole), sequences * self.step_tokens)
 
     def rows_of(self, kind: OperatorKind) -> Any:
         """Return the table of rows of one kind."""

@@ -155,10 +155,12 @@ def prefill_units(
     # Row blocks of a sequence differ in length: many of them fill the last round.
     turns = rounds(tiles, design[0], design[10] / np.sqrt(blocks))
     turn = max(tiles / (turns * design[16]), 1.0)
-    each = joined(width / (design[1] * wide), design[2] * turn, design[9])
+    multiply = width / (design[1] * wide)
+    each = joined(multiply, design[2] * turn, design[9])
+    alone = joined(multiply, design[2], design[9])
     share = turns / tiles * heads * row[0] * scores
     work, convert = share * each, share / tall * width * design[14] * turn
-    return max(work, longest * each, convert) + turns * design[3], turns, scores
+    return max(work, longest * alone, convert) + turns * design[3], turns, scores
 
 
 @compiled

@@ -163,8 +163,8 @@ class _Problem:
                 other[index] += side * prior[index]
                 found, where = self._search(free, other)
                 if found < cost:
-                    cost, x = found, where
-        return x, self._spread(free, x)
+                    cost, x, spread = found, where, self._spread(free, where)
+        return x, spread
 
     def _search(self, free: Sequence[str], start: Floats) -> tuple[float, Floats]:
         """Return the least half sum of squares found from a start, and where it is."""

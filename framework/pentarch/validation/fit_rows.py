@@ -40,6 +40,8 @@ class RowFilter:
     """Operators as groups name them; empty for all."""
     precisions: frozenset[str] = frozenset()
     """Precisions as the files name them; empty for all."""
+    devices: frozenset[str] = frozenset()
+    """Devices as the catalog names them; empty for all."""
     left_out: frozenset[str] = frozenset()
     """Devices whose rows are not used."""
 
@@ -48,6 +50,7 @@ class RowFilter:
         return (
             row.subset in NOISE
             and row.device not in self.left_out
+            and (not self.devices or row.device in self.devices)
             and (not self.operators or row.operator in self.operators)
             and (not self.precisions or row.precision in self.precisions)
         )
@@ -71,8 +74,15 @@ def read_rows(paths: Iterable[Path], library: "Library", chosen: RowFilter) -> l
 
 
 def rows_of_device(rows: Iterable[KernelRow], device: str) -> list[KernelRow]:
-    """Return the rows of a device, each measurement once: its reference where it has several columns."""
-    return [row for row in rows if row.device == device and not row.framework]
+    """Return the rows of a device, each measurement once.
+
+    Where a file has a column for each stack and one that is the median of several, the median is
+    used; where its reference is that of one stack, all columns are.
+    """
+    own = [row for row in rows if row.device == device]
+    medians = {id(row.parts) for row in own if not row.framework and len(row.runtimes) > 1}
+    columns = {id(row.parts) for row in own if row.framework} - medians
+    return [row for row in own if bool(row.framework) == (id(row.parts) in columns)]
 
 
 def rows_of_runtime(rows: Iterable[KernelRow], runtime: str) -> list[KernelRow]:

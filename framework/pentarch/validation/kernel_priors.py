@@ -18,6 +18,7 @@ GEMM: Mapping[str, Spec] = {
     "efficiency": (0.95, 0.06, 0.3, 1.3), "step": (1.5, 0.6, 0.05, 30.0),
     "drain": (1.0, 0.3, 0.05, 10.0), "stream": (1.0, 0.06, 0.5, 1.5), "split": (2.0, 0.6, 0.05, 20.0),
     "convert": (0.6, 0.5, 0.01, 10.0), "start_s": (6e-6, 0.5, 1e-8, 1e-4),
+    "feed": (0.25, 0.6, 0.01, 3.0), "host_s": (25e-6, 0.5, 1e-7, 1e-3),
 }  # fmt: skip
 """Products with dense weights."""
 
@@ -38,13 +39,14 @@ PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
         "part_s": (50e-9, 0.6, 1e-10, 1e-5), "overlap": (3.5, 0.25, 1.0, 12.0),
         "wave_share": (0.6, 0.3, 0.05, 1.0), "feed": (0.7, 0.3, 0.05, 3.0), "cache": (1.0, 0.5, 0.1, 3.0),
         "wide": (1.0, 0.25, 0.1, 3.0), "softmax": (1.5, 0.5, 0.2, 10.0), "token_s": (1e-9, 0.7, 1e-12, 1e-6),
+        "host_s": (50e-6, 0.5, 1e-7, 1e-3),
     },
     KernelOperator.ATTENTION_PREFILL: {
         "start_s": (5.3e-6, 0.4, 1e-7, 1e-4), "tile_start_s": (1.25e-6, 0.5, 1e-8, 1e-4),
         "efficiency": (0.77, 0.15, 0.1, 1.3), "overlap": (2.0, 0.4, 1.0, 12.0),
         "softmax_overlap": (3.0, 0.3, 1.0, 12.0), "wave_share": (0.5, 0.3, 0.05, 1.0),
         "feed": (0.7, 0.4, 0.02, 3.0), "wide": (0.95, 0.15, 0.1, 3.0), "softmax": (1.0, 0.4, 0.2, 10.0),
-        "token_s": (0.1e-9, 0.7, 1e-13, 1e-7),
+        "token_s": (0.1e-9, 0.7, 1e-13, 1e-7), "host_s": (50e-6, 0.5, 1e-7, 1e-3),
     },
     KernelOperator.VECTOR: {"stream": (1.0, 0.5, 0.05, 1.5), "passes": (2.0, 0.6, 0.2, 20.0)},
     KernelOperator.COLLECTIVE: {},
@@ -69,6 +71,11 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Spec]] = {
     },
 }  # fmt: skip
 """By protocol and field."""
+
+STATED: frozenset[tuple[KernelOperator, str]] = frozenset({
+    (KernelOperator.GEMM, "feed"), (KernelOperator.GEMM, "split"), (KernelOperator.GEMM, "convert"),
+})  # fmt: skip
+"""Factors that are fitted only where the stack states one."""
 
 LAUNCH: Spec = (20e-6, 0.7, 1e-7, 1e-3)
 """Host time per operator, where the stack has any."""
@@ -98,14 +105,13 @@ def runtime_priors(runtime: Runtime) -> Mapping[str, Prior]:
 
 
 def _kernel_priors(kernel: KernelSet) -> Mapping[str, Prior]:
-    factors = {
-        name for name, field in KernelSet.model_fields.items() if field.default == 1.0
-    }
-    return {
-        name: _prior(spec)
-        for name, spec in PRIORS[kernel.operator].items()
-        if name in factors or getattr(kernel, name)
-    }
+    found: dict[str, Prior] = {}
+    for name, spec in PRIORS[kernel.operator].items():
+        neutral = KernelSet.model_fields[name].default
+        is_free = neutral == 1.0 and (kernel.operator, name) not in STATED
+        if is_free or getattr(kernel, name) not in (neutral, None, 0.0):
+            found[name] = _prior(spec)
+    return found
 
 
 def _protocol_priors(protocol: CollectiveProtocol) -> Mapping[str, Prior]:

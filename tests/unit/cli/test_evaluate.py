@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,19 @@ def test_formats_and_thresholds_reach_the_evaluation(
 
 
 def test_terms_of_ownership_reach_the_cost_of_a_query(
-    pentarch_json: Callable[..., Any], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     terms = tmp_path / "data-center.yaml"
     terms.write_text(
         "pue: 1.1\nfacility_usd_per_w: 11\noperation_usd_per_w_year: 0.3\n", encoding="utf-8"
     )
+    point = ["evaluate", "llama-3-8b", "h100_sxm", "--json"]
 
-    edge = pentarch_json("evaluate", "tiny", "chip", *POINT)
-    facility = pentarch_json("evaluate", "tiny", "chip", *POINT, "--economics", str(terms))
+    def shown(*options: str) -> Any:
+        assert main([*point, *options]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    edge, facility = shown(), shown("--economics", str(terms))
 
     assert edge["tco"]["facility"] == edge["tco"]["operation"] == 0
     assert facility["tco"]["system"] == edge["tco"]["system"] > 0

@@ -202,7 +202,7 @@ def test_a_coster_says_why_a_plan_does_not_fit() -> None:
 
 
 def test_a_cached_prefix_must_leave_something() -> None:
-    with pytest.raises(InputError, match="prefix_tokens is 4, the prompt has 4 tokens"):
+    with pytest.raises(InputError, match="4 cached tokens leave nothing of the prompt to process"):
         evaluate(paper_scenario(prefix_tokens=4))
 
     # The last token alone: 512 + 256 MACs and 4 pairs.

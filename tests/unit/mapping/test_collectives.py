@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.mapping.machines import link, machine
 
+from pentarch.hardware.kernel_set import CollectiveProtocol, Protocol
 from pentarch.hardware.parts import Topology
 from pentarch.mapping.collectives import collective_cost, links_for
 
@@ -123,3 +124,50 @@ def test_designs_of_a_batch_may_need_different_links() -> None:
     masks = {entry.name: mask.tolist() for entry, mask in links_for(on, 8)}
     assert masks == {"board": [False, False, True], "rack": [False, True, False]}
     # the first design has no link that reaches: 2 x 2 devices
+
+
+def protocol_cost(
+    function: str,
+    *protocols: CollectiveProtocol,
+    size: float = SIZE,
+    degree: float = 8,
+    **link_: object,
+) -> tuple[float, float]:
+    found = collective_cost(
+        function,
+        link(**link_),
+        size_bytes=np.array([size]),
+        degree=degree,
+        protocols=protocols,  # type: ignore[arg-type]
+    )
+    return found.seconds.item(), found.sent_bytes.item()
+
+
+RING = CollectiveProtocol(protocol=Protocol.RING, start_s=5e-6, hop_s=2e-6, efficiency=0.5)
+LOW = CollectiveProtocol(protocol=Protocol.LOW_LATENCY, start_s=1e-6, hop_s=0.5e-6, efficiency=0.1)
+ONE_SHOT = CollectiveProtocol(protocol=Protocol.ONE_SHOT, start_s=1e-6, efficiency=0.4)
+IN_NETWORK = CollectiveProtocol(protocol=Protocol.IN_NETWORK, start_s=9e-6, hop_s=0, efficiency=0.6)
+
+
+def test_a_library_takes_the_fastest_of_its_protocols() -> None:
+    long, sent = protocol_cost("all_reduce", RING, LOW, ONE_SHOT)
+    assert long == pytest.approx(5e-6 + 14 * 2e-6 + 1.75 * TRANSFER / 0.5)
+    assert sent == 1.75 * SIZE
+    middle, _ = protocol_cost("all_gather", RING, LOW, size=1000.0)
+    assert middle == pytest.approx(1e-6 + 7 * 0.5e-6 + 0.875 * 1e-6 / 0.1)
+    # one shot: the hop is the link's own
+    short, sent = protocol_cost("all_reduce", RING, LOW, ONE_SHOT, size=100.0)
+    assert short == pytest.approx(1e-6 + HOP + 7 * 100e-9 / 0.4)
+    assert sent == 700
+
+
+def test_protocols_that_function_or_switch_do_not_allow_are_left_out() -> None:
+    plain = protocol_cost("all_reduce", RING, IN_NETWORK)[0]
+    adds = protocol_cost("all_reduce", RING, IN_NETWORK, in_network_reduction=True)
+    assert plain == pytest.approx(5e-6 + 14 * 2e-6 + 1.75 * TRANSFER / 0.5)
+    assert adds == (pytest.approx(9e-6 + 9 / 8 * TRANSFER / 0.6), 9 / 8 * SIZE)
+    crossed = protocol_cost("all_to_all", RING, IN_NETWORK, in_network_reduction=True)[0]
+    assert crossed == pytest.approx(5e-6 + 7 * 2e-6 + 0.875 * TRANSFER / 0.5)
+    # without a protocol of the function's own the topology decides, as for any library
+    assert protocol_cost("all_gather", ONE_SHOT) == cost("all_gather", 8)
+    assert protocol_cost("send", RING)[0] == pytest.approx(5e-6 + 2e-6 + TRANSFER / 0.5)

@@ -35,6 +35,38 @@ from pentarch.mapping.compilation import load_kernels
 print(hasattr(load_kernels().map_two_boundaries, "py_func"), digest.hexdigest())
 """
 
+CACHED = """
+import hashlib
+import numpy as np
+from tests.unit.mapping.machines import attentions, cached_machine, gemms, request
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.runtime import Runtime
+from pentarch.mapping.costs import CacheState
+from pentarch.mapping.engine import cost_rows
+
+on = cached_machine(
+    3, k_step_bytes=128.0, k_step_s=1e-7, wave_share=np.array([0.3, 0.5, 1.0]), split_s=1e-6
+)
+stack = Runtime(name="stack", kernels=tuple(
+    KernelSet(operator=kind, overlap=2.7) for kind in KernelOperator
+))
+wide = {"head_dim": 64.0, "value_dim": 64.0}
+tables = (
+    gemms(*({"rows": m, "k": 900.0, "n": 700.0, "a_formats": "bf16", "b_formats": "bf16"}
+            for m in (1.0, 77.0, 3000.0))),
+    attentions({"keys": 5000.0, **wide}, {"query_tokens": 300.0, "keys": 900.0, **wide}),
+)
+digest = hashlib.sha256()
+for table in tables:
+    for state in (None, CacheState.layer(), CacheState(copies=np.full(len(table.names), 3.0))):
+        costs = cost_rows(request(on, table, runtime=stack, cached=state))
+        for group in (costs.compute_s, costs.level_s, costs.read_bytes, costs.detail):
+            for values in group.values():
+                digest.update(np.ascontiguousarray(values).tobytes())
+from pentarch.mapping.compilation import load_waves
+print(hasattr(load_waves().choose_waves, "py_func"), digest.hexdigest())
+"""
+
 
 def run(code: str, **environment: str) -> list[str]:
     """Return the output lines of `code` in a fresh process."""
@@ -51,9 +83,10 @@ def run(code: str, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_compiled_and_plain_kernels_give_the_same_bytes() -> None:
-    compiled, with_compiler = run(SAMPLE)
-    plain, without_compiler = run(SAMPLE, NUMBA_DISABLE_JIT="1")
+@pytest.mark.parametrize("sample", [SAMPLE, CACHED], ids=["scratchpads", "cache"])
+def test_compiled_and_plain_kernels_give_the_same_bytes(sample: str) -> None:
+    compiled, with_compiler = run(sample)
+    plain, without_compiler = run(sample, NUMBA_DISABLE_JIT="1")
     assert (compiled, plain) == ("True", "False")
     assert with_compiler == without_compiler
 

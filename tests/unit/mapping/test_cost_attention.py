@@ -259,56 +259,10 @@ def test_two_buffers_pass_queries_keys_and_outputs_through_both() -> None:
     assert costs.write_bytes["own"].item() == moved_in + DECODE_O
 
 
-# 4096 queries of one head on as many keys of width 64, no mask: 32 tiles of 128 rows on 16 units.
-LONG = {"heads": 1.0, "kv_heads": 1.0, "head_dim": 64.0, "value_dim": 64.0,
-        "query_tokens": 4096.0, "keys": 4096.0, "causal": False}  # fmt: skip
-
-
-def test_tiles_in_step_share_keys_and_later_waves_find_them_in_a_cache_that_holds_them() -> None:
-    keys_and_values, queries = 4096 * 128 * 2, 4096 * 64 * 2
-    held = cached_machine(cache={"size_bytes": float(keys_and_values)}, tile_menu=((128, 32, 32),))
-    once = cost_attention(request(wide_units(held), attentions(LONG), runtime=FUSED))
-    assert once.detail["tile_rows"].item() == 128
-    assert once.detail["tile_keys"].item() == 32
-    assert once.read_bytes["memory"].item() == queries + keys_and_values
-    assert once.read_bytes["cache"].item() == queries + 32 * keys_and_values + 4096 * 64 * 2
-    small = cached_machine(cache={"size_bytes": keys_and_values - 1.0}, tile_menu=((128, 32, 32),))
-    twice = cost_attention(request(wide_units(small), attentions(LONG), runtime=FUSED))
-    assert twice.read_bytes["memory"].item() == queries + 2 * keys_and_values
-
-
 def wide_units(on: MachineTable) -> MachineTable:
     """Return the machine with 1 MiB in each unit."""
     own = level("own", scope=Scope.UNIT, instances=16.0, size_bytes=2.0**20)
     return replace(on, levels=(*on.levels[:2], own))
-
-
-def test_a_tile_of_the_menu_needs_room_for_accumulators_too() -> None:
-    # 64 rows and 128 keys: queries 8 KiB, keys and values 32 KiB, outputs 16 KiB and scores 32 KiB
-    # of four bytes, two statistics a row: 90,624 bytes. 16 rows and 64 keys: 26,752.
-    for size, rows, keys in ((90_624.0, 64.0, 128.0), (90_623.0, 16.0, 64.0)):
-        on = cached_machine(tile_menu=((64, 128, 32), (16, 64, 32)))
-        own = level("own", scope=Scope.UNIT, instances=16.0, size_bytes=size)
-        on = replace(on, levels=(*on.levels[:2], own))
-        costs = cost_attention(request(on, attentions(LONG), runtime=FUSED))
-        assert costs.detail["tile_rows"].item() == rows
-        assert costs.detail["tile_keys"].item() == keys
-        assert costs.fits.all()
-
-
-def test_units_that_hold_no_tile_of_the_menu_take_single_rows_and_keys_or_nothing() -> None:
-    # one row: queries 128, outputs 256, statistics 8 bytes; a key and its value 256, a score 4
-    for size, fits in ((652.0, True), (912.0, True), (651.0, False)):
-        own = level("own", scope=Scope.UNIT, instances=16.0, size_bytes=size)
-        on = cached_machine()
-        on = replace(on, levels=(*on.levels[:2], own))
-        costs = cost_attention(request(on, attentions(LONG), runtime=FUSED))
-        assert costs.detail["tile_rows"].item() == 1
-        assert costs.detail["tile_keys"].item() == 1
-        assert costs.fits.item() is fits
-        best = cost_attention(request(on, attentions(LONG)))
-        assert best.fits.all()
-        assert best.detail["fused"].item() == (0.0 if not fits else best.detail["fused"].item())
 
 
 # One sequence of one KV head with 4 query heads of width 4 and a long context.
@@ -371,7 +325,7 @@ def test_one_unit_cannot_draw_the_bandwidth_so_decode_behind_a_cache_splits_keys
     split = costs.detail["split"].item()
     assert 5 <= split <= 16
     moved = 4096 * 128 * 2 + 2 * 4 * 64 * 2
-    assert costs.level_s["memory"].item() == pytest.approx(moved / 1e11 + 20e-9)
+    assert costs.level_s["memory"].item() == pytest.approx(moved / 1e11)
     parts = split * 4 * (64 + 2) * 4
     assert costs.write_bytes["cache"].item() == 4 * 64 * 2 + parts + moved - 4 * 64 * 2
     many = cost_attention(request(on, attentions(row), sequences=64.0, runtime=FUSED))
@@ -492,8 +446,8 @@ def test_more_of_anything_is_never_slower_and_traffic_never_below_the_operands(
         for factor in (2.0, 3.0):
             more = scaled(on, part, index, field, factor)
             faster = cost_attention(request(more, table, sequences=2.0))
-            gain = slowest(base) - slowest(faster)
-            assert (gain >= -1e-9 * slowest(faster))[base.fits].all(), (part, index, field, factor)
+            before, after = slowest(base)[base.fits], slowest(faster)[base.fits]
+            assert (before >= after * (1 - 1e-9)).all(), (part, index, field, factor)
 
 
 @pytest.mark.parametrize("cached", [False, True])

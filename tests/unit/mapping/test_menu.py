@@ -5,44 +5,79 @@ import numpy as np
 import pytest
 from tests.unit.mapping.machines import MENU, cached_machine, machine
 
+from pentarch.errors import InputError
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
 from pentarch.mapping.arithmetic import resolve
-from pentarch.mapping.menu import SPLITS, MenuChoice, MenuShape, choose_tiles
+from pentarch.mapping.cached_rates import CacheRates
+from pentarch.mapping.menu import (
+    SPLITS,
+    MenuChoice,
+    MenuRules,
+    MenuShape,
+    choose_tiles,
+    kept_share,
+)
 
 CACHE_BYTES = 1e6
+PLAIN = KernelSet(operator=KernelOperator.GEMM)
+
+# The figures of the made-up machine that the loop below works with.
+UNITS, MACS, FEED, MEMORY = 16, 256 * 0.8e9, 3e10, 1e11
+STEP_S, DRAIN, PAID, SPLIT_S, Q = 4e-8, 1.2e10, 0.6, 2e-6, 3.0
+DETAILED: dict[str, Any] = {
+    "k_step_bytes": 64.0, "k_step_s": STEP_S, "drain_bytes_per_s": DRAIN, "wave_share": PAID,
+    "split_s": SPLIT_S,
+}  # fmt: skip
 
 
 def choose(
     m: float, k: float, n: float, *, instances: float = 1.0, cache: dict[str, Any] | None = None,
-    **engine: Any,
+    kernel: KernelSet = PLAIN, kept: Any = None, converted: float | None = None,
+    grouped: bool = False, **engine: Any,
 ) -> MenuChoice:  # fmt: skip
     on = cached_machine(cache=cache, **engine)
     product = resolve(on, "bf16", "bf16")
     assert product is not None
     one = [np.array([[size]]) for size in (m, k, n, instances, 2.0, 2.0, 2.0, 4.0)]
-    return choose_tiles(MenuShape(*one), product, on.levels[0], on.levels[1])
+    held = None if kept is None else np.array(kept).reshape(3, 1, 1)
+    rules = MenuRules(
+        kernel=kernel, rates=CacheRates.of(on, product.engine, on.levels[1], kernel),
+        converted_per_s=None if converted is None else np.array([converted]),
+    )  # fmt: skip
+    shape = MenuShape(*one, kept=held, grouped=grouped)
+    return choose_tiles(shape, product, on.levels[1], rules)
+
+
+def joined(*terms: float) -> float:
+    return sum(term**Q for term in terms) ** (1 / Q)
 
 
 def time_of_option(m: int, k: int, n: int, tile: tuple[int, int, int], split: int) -> float:
     """Return the time of one option on the made-up machine, worked out with plain numbers."""
-    tile_m, tile_n, tile_k = tile
-    down, across = math.ceil(m / tile_m), math.ceil(n / tile_n)
-    depth = math.ceil(k / split / tile_k) * tile_k
-    tiles = down * across * split
-    cycles = max(tile_m, 16) * tile_n * depth / (256 * 0.8) + 20 + 100
-    compute = math.ceil(tiles / 16) * cycles * 1e-9
-    busy = min(tiles, 16)
+    tall, wide, _ = tile
+    words = 32  # 64 bytes of a row of A
+    steps = math.ceil(k / split / words)
+    depth = steps * words
     if depth * (split - 1) >= k:  # a unit would be left without work
         return math.inf
-    partial = (split - 1) * m * n * 4
-    through_cache = across * m * k * 2 + down * k * n * 2 + m * n * 2 + 2 * partial
-    cache = through_cache / min(4e11, busy * 3e10)
-    tall = min(max(math.sqrt(16 * tile_n / tile_m), 1), down)
-    wide = min(max(16 / tall, 1), across)
-    tall = min(max(16 / wide, 1), down)
-    a_reads = 1 if m * k * 2 <= CACHE_BYTES / 2 else math.ceil(across / wide)
-    b_reads = 1 if k * n * 2 <= CACHE_BYTES / 2 else math.ceil(down / tall)
+    down, across = math.ceil(m / tall), math.ceil(n / wide)
+    filled = down * across * split / UNITS
+    waves = max(filled + PAID * (math.ceil(filled) - filled), 1)
+    multiply = joined(max(tall, 16) * wide * depth / MACS, steps * STEP_S)
+    fixed = 120e-9 + min(tall, m) * min(wide, n) * 2 / DRAIN
+    draw = (min(tall, m) + min(wide, n)) * 2 * depth / FEED
+    through_cache = (across * m * k + down * k * n) * 2 / 4e11
+    high = min(max(math.sqrt(UNITS * wide / tall), 1), down)
+    broad = min(max(UNITS / high, 1), across)
+    high = min(max(UNITS / broad, 1), down)
+    a_reads = 1 if m * k * 2 <= CACHE_BYTES / 2 else math.ceil(across / broad)
+    b_reads = 1 if k * n * 2 <= CACHE_BYTES / 2 else math.ceil(down / high)
     moved = m * k * 2 * a_reads + k * n * 2 * b_reads + m * n * 2
-    return max(compute, cache, moved / min(1e11, busy * 2e10))
+    spill = 0.0 if split == 1 else SPLIT_S + (split + 1) * m * n * 4 / (FEED * UNITS)
+    overlapped = joined(
+        waves * (multiply + fixed), max(waves * draw, through_cache), moved / MEMORY
+    )
+    return overlapped + spill
 
 
 @pytest.mark.parametrize(
@@ -52,17 +87,13 @@ def test_the_choice_is_that_of_a_loop_over_tiles_and_splits(shape: tuple[int, in
     options = [(tile, split) for tile in MENU for split in SPLITS]
     times = [time_of_option(*shape, tile, split) for tile, split in options]
     best = times.index(min(times))
-    choice = choose(*shape)
+    kernel = KernelSet(operator=KernelOperator.GEMM, overlap=Q)
+    choice = choose(*shape, kernel=kernel, **DETAILED)
     assert MENU[int(choice.tile.item())] == options[best][0]
     assert choice.split.item() == options[best][1]
-    moved = choice.memory_read_bytes + choice.memory_write_bytes
-    bound = [
-        choice.compute_s,
-        (choice.cache_read_bytes + choice.cache_write_bytes)
-        / np.minimum(4e11, choice.active_units * 3e10),
-        moved / np.minimum(1e11, choice.active_units * 2e10),
-    ]
-    assert max(part.item() for part in bound) == pytest.approx(times[best])
+    parts = (choice.compute_s, choice.feed_s, choice.memory_s)
+    found = joined(*(part.item() for part in parts)) + choice.spill_s.item()
+    assert found == pytest.approx(times[best], rel=1e-12)
 
 
 def test_compute_time_is_a_staircase_in_whole_waves() -> None:
@@ -73,10 +104,88 @@ def test_compute_time_is_a_staircase_in_whole_waves() -> None:
     assert took == pytest.approx([math.ceil(tiles / 16) * one for tiles in range(1, 34)])
 
 
+def test_of_an_unfilled_wave_the_stated_share_is_paid_and_at_least_one_wave() -> None:
+    only = {"tile_menu": ((128, 128, 32),), "wave_share": 0.25}
+    took = [choose(128.0 * tiles, 32, 128, **only).compute_s.item() for tiles in (8, 16, 24, 32)]
+    one = (128 * 128 * 32 / (256 * 0.8) + 120) * 1e-9
+    assert took == pytest.approx([one, one, (1.5 + 0.25 * 0.5) * one, 2 * one])
+
+
 def test_rows_below_the_least_cost_as_much_as_the_least() -> None:
     only = {"tile_menu": ((4, 64, 32), (16, 64, 32))}
     took = {m: choose(m, 512, 1024, min_rows=16.0, **only).compute_s.item() for m in (1, 4, 16)}
     assert took[1] == took[4] == took[16]
+
+
+def test_few_rows_take_as_long_as_the_smallest_tile_holds() -> None:
+    # The menu ends at 16 rows: up to there a product of few rows takes the same time.
+    took = [choose(m, 4096, 4096).compute_s.item() for m in (1, 8, 16, 512)]
+    assert took[0] == took[1] == took[2] < took[3]
+
+
+def test_a_k_step_takes_no_less_than_its_latency() -> None:
+    # 16 x 64 x 32 MACs take 160 ns of multiplying; with 1 us a step 128 steps take 128 us.
+    only = {"tile_menu": ((16, 64, 32),), "k_step_bytes": 64.0, "k_step_s": 1e-6}
+    narrow = KernelSet(operator=KernelOperator.GEMM, most_parts=1)
+    took = choose(16, 4096, 64, kernel=narrow, **only).compute_s.item()
+    assert took == pytest.approx(128 * 1e-6 + 120e-9)
+    hurried = KernelSet(operator=KernelOperator.GEMM, most_parts=1, step=0.5)
+    assert choose(16, 4096, 64, kernel=hurried, **only).compute_s.item() == pytest.approx(
+        64e-6 + 120e-9
+    )
+
+
+def test_a_library_without_split_k_or_small_tiles_is_held_to_that() -> None:
+    free = choose(16, 16384, 64)
+    assert free.split.item() > 1
+    bound = KernelSet(operator=KernelOperator.GEMM, most_parts=1, least_area=128 * 128)
+    found = choose(16, 16384, 64, kernel=bound)
+    assert (found.split.item(), MENU[int(found.tile.item())]) == (1, (128, 128, 32))
+    none = KernelSet(operator=KernelOperator.GEMM, least_area=1e6)
+    with pytest.raises(InputError, match="Lower `least_area`"):
+        choose(16, 16384, 64, kernel=none)
+
+
+def test_factors_of_a_library_multiply_the_figures_of_the_machine() -> None:
+    narrow = {"most_parts": 1, "operator": KernelOperator.GEMM}
+    plain = choose(4096, 4096, 4096, kernel=KernelSet(**narrow), **DETAILED)
+    slow = choose(4096, 4096, 4096, kernel=KernelSet(**narrow, feed=0.5, stream=0.25), **DETAILED)
+    assert slow.tile.item() == plain.tile.item()
+    assert slow.feed_s.item() == pytest.approx(2 * plain.feed_s.item())
+    moved = plain.memory_read_bytes + plain.memory_write_bytes
+    assert slow.memory_s.item() == pytest.approx(moved.item() / (MEMORY * 0.25))
+
+
+def test_units_convert_narrow_weights_no_faster_than_they_can() -> None:
+    only = {"tile_menu": ((16, 64, 32),)}
+    narrow = KernelSet(operator=KernelOperator.GEMM, most_parts=1)
+    took = choose(16, 3200, 64, kernel=narrow, converted=1e9, **only).compute_s.item()
+    assert took == pytest.approx(64 * 3200 / 1e9 + 120e-9)
+
+
+def test_what_the_cache_holds_is_not_fetched() -> None:
+    cold, warm = choose(16, 500, 64), choose(16, 500, 64, kept=[1.0, 0.25, 1.0])
+    assert cold.memory_read_bytes.item() == (16 * 500 + 500 * 64) * 2
+    assert warm.memory_read_bytes.item() == 0.75 * 500 * 64 * 2
+    assert (cold.memory_write_bytes.item(), warm.memory_write_bytes.item()) == (16 * 64 * 2, 0)
+
+
+def test_a_cyclic_stream_survives_by_chance() -> None:
+    # h = exp(-(1 - h) x) by bisection, for 2 and 1.2 times the room
+    def survives(turns: float) -> float:
+        low, high = 0.0, 1.0 - 1e-9
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (
+                (middle, high) if math.exp(-(1 - middle) * turns) > middle else (low, middle)
+            )
+        return low
+
+    footprints = np.array([[50.0], [100.0], [200.0]])
+    found = kept_share(footprints, np.array([100.0]))[:, 0]
+    assert found[:2].tolist() == [1.0, 1.0]
+    assert found[2] == pytest.approx(survives(2.0), abs=1e-2)
+    assert kept_share(np.array([[np.inf]]), np.array([1.0])).item() == 0.0
 
 
 def test_an_operand_that_fits_half_the_cache_is_read_once() -> None:
@@ -120,10 +229,22 @@ def test_equal_gemms_fill_units_together() -> None:
     assert eight.memory_read_bytes.item() == 8 * one.memory_read_bytes.item()
 
 
+def test_gemms_of_unequal_heights_leave_half_of_their_last_tiles_empty() -> None:
+    only = {"tile_menu": ((16, 64, 32),)}
+    # mean heights of 40 and 8 rows, 16 of each: 16 (40 / 16 + 1/2) tiles, and one tile each
+    tall = choose(40, 32, 64, instances=16.0, grouped=True, **only)
+    assert tall.executed_macs.item() == 16 * 3 * 16 * 64 * 32
+    low = choose(8, 32, 64, instances=16.0, grouped=True, **only)
+    assert low.executed_macs.item() == 16 * 16 * 64 * 32
+    even = choose(40, 32, 64, instances=16.0, **only)
+    assert even.executed_macs.item() == 16 * 3 * 16 * 64 * 32
+
+
 def test_an_engine_without_a_menu_is_refused() -> None:
     on = machine()
     product = resolve(on, "bf16", "bf16")
     assert product is not None
     shape = MenuShape(*[np.ones((1, 1))] * 8)
+    rules = MenuRules(kernel=PLAIN, rates=CacheRates.of(on, product.engine, on.levels[1], PLAIN))
     with pytest.raises(ValueError, match="array has no tile menu"):
-        choose_tiles(shape, product, on.levels[0], on.levels[1])
+        choose_tiles(shape, product, on.levels[1], rules)

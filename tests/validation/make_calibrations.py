@@ -1,0 +1,177 @@
+"""Fits every calibration that the plug-ins ship, and writes it into their package data.
+
+    python tests/validation/make_calibrations.py FOLDER [NAME...]
+
+FOLDER holds the files of measurements. All fits are made again from nothing, in the order of `PLAN`,
+each with what the ones before found; with NAMEs only the steps whose name starts with one. Hardware
+is fitted with stacks held fixed and stacks with hardware held fixed, in turns. No device moves the
+prior of another, so that leaving one out leaves the fits of the others untouched; kernels that
+several devices of a family share are also fitted to each of them alone, for the same reason.
+The results depend on the files alone: the day stated is that of the newest change of `DATE`.
+"""
+
+import datetime
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DEVICES = ROOT / "plugins" / "pentarch_gpu" / "calibration"
+STACKS = ROOT / "plugins" / "pentarch_runtimes" / "calibration"
+DATE = datetime.date(2026, 11, 22)
+"""Day on which the fits were last made with other data or another engine."""
+
+MEASURED = ("a100_sxm", "h100_sxm", "b200_sxm", "gb200", "rtx_pro_6000_server", "b60")
+FAMILIES = {
+    "ampere": ("a100_sxm",), "hopper": ("h100_sxm",), "blackwell": ("b200_sxm", "gb200"),
+    "blackwell-b200": ("b200_sxm",), "blackwell-gb200": ("gb200",),
+    "blackwell-rtx": ("rtx_pro_6000_server",),
+}  # fmt: skip
+"""Devices that share kernels, then each of several alone."""
+STREAM = ("memory_efficiency", "sm_memory_ratio", "transcendental_per_cycle")
+TILES = (
+    "kernel_start_s", "issue_efficiency", "k_step_s", "cache_bytes_per_mac", "drain_ratio",
+    "tile_stream_share", "cache_share", "split_s", "overlap", "wave_share", "mac_energy_ratio",
+)  # fmt: skip
+ATTENTION = ("aic_context_attention", "aic_generation_attention")
+QUANTIZED = ("fp8", "nvfp4", "int8", "w4a16", "w8a16")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fit."""
+
+    name: str
+    files: tuple[str, ...]
+    device: str | None = None
+    runtime: str | None = None
+    parameters: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+
+def tiles(device: str) -> Step:
+    """Return the fit of a device to its bf16 GEMMs."""
+    return Step(f"{device}-gemm", ("aic_gemm",), device=device, parameters=TILES, precisions=("bf16",))
+
+
+def streams(device: str) -> Step:
+    """Return the fit of a device's memory and exponentials to its attention."""
+    return Step(f"{device}-attention", ATTENTION, device=device, parameters=STREAM)
+
+
+def formats(device: str, *names: str) -> Step:
+    """Return the fit of what narrow formats reach and draw."""
+    fitted = tuple(f"{field}.{name}" for name in names for field in ("format_efficiency", "format_energy"))
+    return Step(f"{device}-formats", ("aic_gemm",), device=device, parameters=fitted, precisions=QUANTIZED)
+
+
+def stack(runtime: str, what: str, family: str, files: tuple[str, ...], *precisions: str) -> Step:
+    """Return the fit of a stack's kernels on a family."""
+    return Step(
+        f"{runtime}-{what}-{family}", files, runtime=runtime, precisions=precisions,
+        devices=FAMILIES.get(family, ()),
+    )  # fmt: skip
+
+
+def plan() -> Iterator[Step]:
+    """Yield the fits in their order."""
+    host = Step("vllm-xpu-launch", ("aic_gemm",), runtime="vllm-xpu", parameters=("launch_s",), precisions=("bf16",))
+    yield from (tiles("b60"), host)
+    yield from (tiles(device) for device in MEASURED)
+    yield from attention()
+    yield from (streams(device) for device in MEASURED)
+    yield from (tiles(device) for device in MEASURED)
+    yield host
+    yield from attention()
+    for _ in range(2):
+        yield from gemms()
+        yield from (formats(device, "fp8") for device in ("h100_sxm",))
+        yield from (formats(device, "fp8", "fp4") for device in ("b200_sxm", "gb200", "rtx_pro_6000_server"))
+        yield formats("a100_sxm", "int8")
+    yield from gemms()
+    yield from collectives()
+    yield from experts()
+
+
+def attention() -> Iterator[Step]:
+    """Yield the fits of attention kernels."""
+    for runtime in ("vllm", "sglang", "trtllm"):
+        yield from (stack(runtime, "attention", family, ATTENTION) for family in FAMILIES)
+    yield stack("vllm-xpu", "attention", "xe2", ATTENTION)
+
+
+def gemms() -> Iterator[Step]:
+    """Yield the fits of quantized GEMM kernels."""
+    yield from (stack("trtllm", "gemm", "ampere", ("aic_gemm",), *QUANTIZED),)
+    for runtime in ("vllm", "sglang", "trtllm"):
+        for family in FAMILIES:
+            if family != "ampere":
+                yield stack(runtime, "gemm", family, ("aic_gemm",), *QUANTIZED)
+    yield stack("vllm-xpu", "gemm", "xe2", ("aic_gemm",), *QUANTIZED)
+
+
+def collectives() -> Iterator[Step]:
+    """Yield the fits of collectives."""
+    for runtime in ("nccl-tests", "vllm", "sglang", "trtllm"):
+        yield from (stack(runtime, "collectives", family, ("aic_collectives",)) for family in FAMILIES)
+    yield stack("vllm-xpu", "collectives", "xe2", ("aic_collectives",))
+    yield stack("oneccl", "collectives", "xe2", ("aic_collectives",))
+
+
+def experts() -> Iterator[Step]:
+    """Yield the fits of mixtures of experts."""
+    yield from (stack("vllm", "moe", family, ("aic_moe",)) for family in FAMILIES)
+    yield stack("vllm-xpu", "moe", "xe2", ("aic_moe",))
+
+
+def run(step: Step, folder: Path) -> str:
+    """Make one fit, write it, and return a line about it."""
+    from pentarch.catalog import Library
+    from pentarch.registry import load_registry
+    from pentarch.validation.calibrate import FitRequest, calibrate_device
+    from pentarch.validation.calibrate_runtime import calibrate_runtime
+    from pentarch.validation.calibration_file import calibration_text
+    from pentarch.validation.fit_rows import RowFilter, read_rows
+
+    began = time.monotonic()
+    library = Library(load_registry())
+    chosen = RowFilter(
+        operators=frozenset(step.operators), precisions=frozenset(step.precisions),
+        devices=frozenset({step.device} if step.device else step.devices),
+    )  # fmt: skip
+    rows = read_rows([folder / f"{name}.csv" for name in step.files], library, chosen)
+    request = FitRequest(
+        name=step.name, date=DATE, parameters=step.parameters, chosen=chosen, independent=True
+    )
+    if step.device is not None:
+        result, target = calibrate_device(rows, step.device, library, request), DEVICES
+    else:
+        result, target = calibrate_runtime(rows, str(step.runtime), library, request), STACKS
+    (target / f"{step.name}.yaml").write_text(calibration_text(result.calibration), "utf-8")
+    before, after = result.before, result.after
+    return (
+        f"{step.name:<32} {after['rows']:5.0f} rows  MAPE {before['mape']:6.1%} -> {after['mape']:6.1%}"
+        f"  median {after['median_ape']:6.1%}  bias {after['bias']:.3f}  {time.monotonic() - began:4.0f} s"
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the fits; return the exit code."""
+    folder, names = Path(arguments[0]), tuple(arguments[1:])
+    if not names:
+        for place in (DEVICES, STACKS):
+            for file in place.glob("*.yaml"):
+                file.unlink()
+    for step in plan():
+        if not names or step.name.startswith(names):
+            sys.stdout.write(run(step, folder) + "\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
