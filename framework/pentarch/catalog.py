@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pentarch.aliases import fold, names_by_alias
 from pentarch.contracts.catalog import CatalogKind
-from pentarch.documents import Document, read_document
+from pentarch.documents import Document, exists, is_folder, read_document
+from pentarch.documents import is_path as is_path
 from pentarch.errors import DuplicateNameError, FieldError, UnknownNameError
+from pentarch.hardware.known_devices import why_absent
 from pentarch.hardware.reading import read_model as read_model
 from pentarch.registry import ProvidedCatalog, Registry, load_registry
 
@@ -41,7 +43,6 @@ IDEAL_RUNTIME = "ideal"
 """The runtime that costs nothing: every default of `Runtime`."""
 _IDEAL_ABOUT = "A perfect software stack: nothing but the hardware's own limits."
 
-_PATH_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _MANY = re.compile(r"^([0-9]{1,9})x(.+)$")
 _ABOUT = re.compile(r"^about:[ \t]+([^\s'\"|>&*!#{\[][^\n]*)$", re.MULTILINE)
 
@@ -82,12 +83,18 @@ class Library:
 
     Args:
         registry: The plug-ins.
-        leave_out: Devices and families whose own measurements no device may rest on
-            (`hardware.calibration`).
+        leave_out: Devices and families whose own measurements no device may rest on.
+        fits: Files of calibrations that go before those of the catalog.
     """
 
-    def __init__(self, registry: Registry, leave_out: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        leave_out: frozenset[str] = frozenset(),
+        fits: tuple[Path, ...] = (),
+    ) -> None:
         self.registry = registry
+        self.fits = fits
         self.leave_out = frozenset(name.casefold() for name in leave_out)
         self._backend_names: dict[str, str] = {}
         self._devices: dict[str, Device] = {}
@@ -129,13 +136,13 @@ class Library:
         from pentarch.workload.importing import import_config, import_entry
 
         text = os.fspath(name)
-        if not (is_path(text) and _exists(Path(text))):
+        if not (is_path(text) and exists(Path(text))):
             text = self.workload_name(text) or text
         path = Path(text)
         families = self.registry.families
         try:
             if is_path(text) and path.suffix not in (".yaml", ".yml"):
-                return import_config(path / "config.json" if _is_folder(path) else path, families)
+                return import_config(path / "config.json" if is_folder(path) else path, families)
             document, stem = self._document("workload", text)
             with document.located():
                 return import_entry(
@@ -179,10 +186,6 @@ class Library:
         """Return what the back-end expects of a device's figures that a fit may set.
 
         Figures that the device's file states on better grounds than an assumption are not among them.
-
-        Raises:
-            UnknownNameError: No device is called so.
-            FieldError: A field of its file is wrong.
         """
         from pentarch.hardware.calibration import is_stated
 
@@ -223,7 +226,11 @@ class Library:
                 kind="device or family", name=name, known=[*self.entries["device"], *families],
                 hint="See `pentarch list devices`.",
             )  # fmt: skip
-        return Library(self.registry, self.leave_out | {device or family or name})
+        return Library(self.registry, self.leave_out | {device or family or name}, self.fits)
+
+    def with_fits(self, *fits: Path) -> "Library":
+        """Return a library whose devices and stacks rest on files of calibrations first of all."""
+        return Library(self.registry, self.leave_out, (*self.fits, *fits))
 
     @property
     def devices_left_out(self) -> frozenset[str]:
@@ -249,12 +256,13 @@ class Library:
         from pentarch.hardware.calibration import Calibration, CalibrationStore
 
         found = []
-        for entry in self.names("calibration"):
-            document, stem = self._document("calibration", entry.name)
+        named = [os.path.join(os.curdir, fit) for fit in self.fits]
+        for name in (*named, *(entry.name for entry in self.names("calibration"))):
+            document, stem = self._document("calibration", name)
             with document.located():
                 values = {**document.values, "name": stem}
                 found.append(read_model(Calibration, values, where=document.where))
-        return CalibrationStore(tuple(found), self.leave_out)
+        return CalibrationStore(tuple(found), self.leave_out, first=len(self.fits))
 
     def _lineage(self, text: str) -> tuple[Document, tuple[str, ...], dict[str, Any]]:
         """Return a device's document, the names of it and its bases, and all its fields."""
@@ -341,7 +349,7 @@ class Library:
             known = [*self.entries["system"], *self.entries["device"]]
             raise UnknownNameError(
                 kind="system or device", name=error.name, known=known,
-                hint=_why_not(device_name)
+                hint=why_absent(device_name)
                 or "`8xNAME` means eight of a device. See `pentarch list devices`.",
             ) from None  # fmt: skip
         if devices < 1:
@@ -408,7 +416,7 @@ class Library:
     def _canonical_device(self, name: str) -> str:
         found = self.device_name(name)
         if found is None:
-            known, hint = self.entries["device"], _why_not(name)
+            known, hint = self.entries["device"], why_absent(name)
             raise self.registry.explain(
                 UnknownNameError(kind="device", name=name, known=known, hint=hint)
             )
@@ -465,31 +473,6 @@ class Library:
                 yield Entry(file.name.removesuffix(".yaml"), kind, provided.plugin, file)
 
 
-def is_path(text: str) -> bool:
-    """Return whether `text` is a path rather than a name of the catalog.
-
-    Examples:
-        >>> is_path("llama-3.1-8b"), is_path("./box.yaml"), is_path("models/llama")
-        (False, True, True)
-    """
-    separators = [separator for separator in (os.sep, os.altsep, "/") if separator]
-    return any(part in text for part in separators) or Path(text).suffix in _PATH_SUFFIXES
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # no path at all: reading it says what is wrong
-        return False
-
-
 def disabled_plugins(environment: Mapping[str, str]) -> frozenset[str]:
     """Return the plug-ins that the environment leaves out.
 
@@ -505,13 +488,6 @@ def disabled_plugins(environment: Mapping[str, str]) -> frozenset[str]:
 def default_library() -> Library:
     """Return the library of all installed plug-ins but those that the environment leaves out."""
     return Library(load_registry(disabled_plugins(os.environ)))
-
-
-def _why_not(name: str) -> str | None:
-    from pentarch.hardware.known_devices import known_class
-
-    kind = known_class(name)
-    return None if kind is None else f"{name} is a {kind} that no file describes: no back-end yet."
 
 
 def _take(values: dict[str, Any], key: str, document: Document, expected: str) -> str:

@@ -3,6 +3,7 @@
 On top of plain YAML: a key that occurs twice is an error, and `1e15` is a number.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ MAX_BYTES = 2**17
 MAX_DEPTH = 100
 """Deeper nesting is no hand-written document either, and would overflow the parser's stack."""
 
+_PATH_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -217,3 +219,30 @@ def _child(node: Any, name: str, index: str) -> tuple[int, Any] | None:
             if isinstance(key, yaml.ScalarNode) and key.value == name:
                 return key.start_mark.line + 1, value
     return None
+
+
+def is_path(text: str) -> bool:
+    """Return whether `text` is a path rather than a name of the catalog.
+
+    Examples:
+        >>> is_path("llama-3.1-8b"), is_path("./box.yaml"), is_path("models/llama")
+        (False, True, True)
+    """
+    separators = [separator for separator in (os.sep, os.altsep, "/") if separator]
+    return any(part in text for part in separators) or Path(text).suffix in _PATH_SUFFIXES
+
+
+def exists(path: Path) -> bool:
+    """Return whether a path exists; what can be no path does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # no path at all: reading it says what is wrong
+        return False

@@ -74,9 +74,9 @@ def stream_share(device: View[CpuDevice]) -> Floats:
         1.0 + away * (1.0 / device.remote_bandwidth_ratio - 1.0)
     )
     port: Floats | None = device.cluster_bytes_per_s
-    if port is None:
-        return share
-    return share * np.minimum(device.clusters * port / _peak_bandwidth(device), 1.0)
+    if port is not None:
+        share = share * np.minimum(device.clusters * port / _peak_bandwidth(device), 1.0)
+    return share
 
 
 def _peak_bandwidth(device: View[CpuDevice]) -> Floats:
@@ -127,8 +127,9 @@ def fed_share(device: View[CpuDevice], name: str, macs_per_cycle: Floats, block:
         block: Side of the block in registers.
     """
     needed = macs_per_cycle * number_format(name).bytes * 2.0 / block
-    share: Floats = np.minimum(device.l2_bytes_per_cycle / needed, 1.0)
-    return share * device.format_efficiency.get(name, 1.0)
+    factor: Floats | float = device.format_efficiency.get(name, 1.0)
+    share: Floats = np.minimum(device.l2_bytes_per_cycle / needed, 1.0) * factor
+    return share
 
 
 def _engines(device: View[CpuDevice], log: tech.FigureLog) -> tuple[Columns[Engine], ...]:
@@ -145,12 +146,12 @@ def _matrix(device: View[CpuDevice], log: tech.FigureLog) -> tuple[Columns[Engin
             expected=f"the rates of {device.matrix_unit} by format",
         )  # fmt: skip
     clock: Floats = device.clock_hz * device.matrix_clock_ratio
-    each = device.instruction_j / device.matrix_rows
+    issue = issue_j(device)
     return (
         columns(
             Engine, device.length, name=device.matrix_unit, kind=EngineKind.MATRIX, feeds_from="L2",
             tile_menu=MENU, units=device.cores, clock_hz=clock, macs_per_cycle=rates,
-            mac_j={name: _mac_j(device, name, log) + each / rate for name, rate in rates.items()},
+            mac_j={name: _mac_j(device, name, log) + issue / rate for name, rate in rates.items()},
             rows=device.matrix_block, columns=device.matrix_block, min_rows=device.matrix_rows,
             tile_start_cycles=device.block_start_s * clock,
             issue_efficiency=device.matrix_efficiency,
@@ -168,12 +169,14 @@ def simd_rates(device: View[CpuDevice]) -> dict[str, Floats]:
 
 
 def _fma(device: View[CpuDevice], log: tech.FigureLog) -> Columns[Engine]:
-    rates = simd_rates(device)
-    each = device.instruction_j * device.simd_ports
+    # The matrix unit shares its core's issue ports: what it can run is no work for both at once.
+    taken = () if device.matrix_unit is None else tuple(device.matrix_macs_per_cycle)
+    rates = {name: rate for name, rate in simd_rates(device).items() if name not in taken}
+    issue = issue_j(device)
     return columns(
         Engine, device.length, name="SIMD", kind=EngineKind.MATRIX, feeds_from="L2", tile_menu=MENU,
         units=device.cores, clock_hz=device.clock_hz, macs_per_cycle=rates,
-        mac_j={name: _mac_j(device, name, log) + each / rate for name, rate in rates.items()},
+        mac_j={name: _mac_j(device, name, log) + issue / rate for name, rate in rates.items()},
         rows=device.simd_block, columns=device.simd_block,
         tile_start_cycles=device.block_start_s * device.clock_hz,
         issue_efficiency=device.simd_efficiency,
@@ -181,6 +184,12 @@ def _fma(device: View[CpuDevice], log: tech.FigureLog) -> Columns[Engine]:
             name: fed_share(device, name, rate, device.simd_block) for name, rate in rates.items()
         },
     )  # fmt: skip
+
+
+def issue_j(device: View[CpuDevice]) -> Floats:
+    """Return the energy of keeping the vector ports of one core supplied for a cycle, shape (N,)."""
+    energy: Floats = device.vector_j_per_byte * device.simd_bytes_per_cycle
+    return energy
 
 
 def convert_rate(device: View[CpuDevice]) -> Floats:
@@ -192,7 +201,7 @@ def convert_rate(device: View[CpuDevice]) -> Floats:
 def _vector(device: View[CpuDevice], log: tech.FigureLog) -> Columns[Engine]:
     lanes: Floats = device.simd_bytes_per_cycle / WORD_BYTES
     slow: Floats = lanes * device.transcendental_share
-    energy = _mac_j(device, "fp32", log) + device.instruction_j * device.simd_ports / lanes
+    energy = _mac_j(device, "fp32", log) + issue_j(device) / lanes
     rates = {
         "elementwise": lanes, "reduce": lanes, "transcendental": slow,
         "convert": convert_rate(device), "gather": device.gather_per_cycle,

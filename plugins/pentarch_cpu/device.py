@@ -43,8 +43,6 @@ class CpuDevice(Device):
     simd_bytes_per_cycle: float = Field(gt=0)
     """Bytes of vector registers that the FMA ports of one core take per cycle: width x ports. An FMA of
     FP32 on four bytes is one multiply-accumulate."""
-    simd_ports: float = Field(default=2, ge=1)
-    """FMA instructions that one core starts per cycle."""
     dot_macs_per_cycle: dict[str, PositiveFloat] = {}
     """Multiply-accumulates per cycle and core by format of the instructions for narrow words, such as
     VNNI, AVX512_BF16 or BFMMLA; formats that are not listed run wider."""
@@ -123,8 +121,9 @@ class CpuDevice(Device):
     """Sustained package power limit (TDP); `None` when unknown, and with it the static power."""
     static_share: float = Field(default=0.35, ge=0, le=1)
     """Work-independent share of the power limit while active: uncore, mesh, memory controllers, leakage."""
-    instruction_j: NonNegativeFloat = 4e-10
-    """Energy of fetching, renaming and retiring one vector instruction, apart from its arithmetic."""
+    vector_j_per_byte: NonNegativeFloat = 6e-12
+    """Energy per byte of vector register that an instruction takes, apart from its arithmetic: fetching,
+    renaming, reading operands and retiring."""
     link: str | None = None
     """Link between sockets, for example `"UPI"`; `None` without one."""
     link_devices: float = Field(default=2, ge=1)

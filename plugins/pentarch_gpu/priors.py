@@ -45,14 +45,22 @@ def priors_of(device: GpuDevice) -> Mapping[str, Prior]:
     """
     found = {name: Prior(*values) for name, values in COMMON.items()}
     start = STARTS.get(device.architecture or "", START)
-    found["kernel_start_s"] = Prior(start, 0.25, 0.5e-6, 60e-6, "launch of a captured graph's next kernel")
+    found["kernel_start_s"] = Prior(
+        start, 0.25, 0.5e-6, 60e-6, "launch of a captured graph's next kernel"
+    )
     stacked = device.memory.startswith("hbm")
     share = STACKED_SHARE if stacked else FLAT_SHARE
     found["tile_stream_share"] = Prior(share, 0.05, 0.6, 1.0, "rows of a tile lie apart in memory")
-    for name in sorted({number_format(key).compute for key in device.peak_flops_per_s} - BASE_FORMATS):
-        found[f"format_efficiency.{name}"] = Prior(0.97, 0.05, 0.3, 1.1, "narrow formats are fed as well")
-        found[f"format_energy.{name}"] = Prior(1.0, 0.15, 0.1, 3.0, "ratios of the technology library")
-    return found | _links(device)
+    for name in sorted(
+        {number_format(key).compute for key in device.peak_flops_per_s} - BASE_FORMATS
+    ):
+        found[f"format_efficiency.{name}"] = Prior(
+            0.97, 0.05, 0.3, 1.1, "narrow formats are fed as well"
+        )
+        found[f"format_energy.{name}"] = Prior(
+            1.0, 0.15, 0.1, 3.0, "ratios of the technology library"
+        )
+    return {**found, **_links(device)}
 
 
 def _links(device: GpuDevice) -> Mapping[str, Prior]:
@@ -60,7 +68,13 @@ def _links(device: GpuDevice) -> Mapping[str, Prior]:
     if device.link is None:
         return {}
     return {
-        "link_latency_s": Prior(device.link_latency_s, 0.5, 1e-7, 1e-4, "assumption for its kind of link"),
-        "link_message_s": Prior(device.link_message_s, 0.6, 1e-7, 3e-4, "assumption for its kind of link"),
-        "link_efficiency": Prior(device.link_efficiency, 0.15, 0.1, 1.0, "assumption for its kind of link"),
+        "link_latency_s": Prior(
+            device.link_latency_s, 0.5, 1e-7, 1e-4, "assumption for its kind of link"
+        ),
+        "link_message_s": Prior(
+            device.link_message_s, 0.6, 1e-7, 3e-4, "assumption for its kind of link"
+        ),
+        "link_efficiency": Prior(
+            device.link_efficiency, 0.15, 0.1, 1.0, "assumption for its kind of link"
+        ),
     }

@@ -28,8 +28,15 @@ class DecoderPerChipPartitioner(Partitioner):
         """Return the plan with one stage per decoder block.
 
         Raises:
-            InputError: The system has not exactly one device (or a multiple) for each block.
+            InputError: The system has not exactly one device (or a multiple) for each block, or the
+                workload has an encoder, whose blocks have no place in the sequence of decoders.
         """
+        if request.workload.encoder is not None:
+            raise InputError(
+                f"{request.workload.name} has an encoder in front of its decoder. Partitioner "
+                "'decoder-per-chip' knows decoders only: every one would need the encoder's output. Use "
+                "the partitioner 'tensor' or 'single'."
+            )
         blocks = _blocks(request)
         devices = request.system.devices
         if devices < blocks or devices % blocks:

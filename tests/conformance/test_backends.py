@@ -16,4 +16,4 @@ class TestBackends(BackendConformance):
 
 
 def test_there_are_back_ends() -> None:
-    assert {"gpu", "npu", "soc"} <= set(NAMES)
+    assert {"cpu", "gpu", "npu", "soc"} <= set(NAMES)

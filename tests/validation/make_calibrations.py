@@ -30,6 +30,13 @@ FAMILIES = {
     "blackwell-rtx": ("rtx_pro_6000_server",),
 }  # fmt: skip
 """Devices that share kernels, then each of several alone."""
+FP32_FAMILIES = {
+    "ampere": ("a100_pcie_40", "a100_pcie_80"), "hopper": ("h100_sxm",), "ada": ("l4",),
+    "turing": ("t4",), "volta": ("v100_pcie_32",), "pascal": ("p4", "p100_pcie_16"),
+    "cdna1": ("mi100",), "cdna2": ("mi210",),
+}  # fmt: skip
+"""Devices whose FP32 operators were measured, by family."""
+FP32 = tuple(device for devices in FP32_FAMILIES.values() for device in devices)
 STREAM = ("memory_efficiency", "sm_memory_ratio", "transcendental_per_cycle")
 TILES = (
     "kernel_start_s", "issue_efficiency", "k_step_s", "cache_bytes_per_mac", "drain_ratio",
@@ -55,7 +62,9 @@ class Step:
 
 def tiles(device: str) -> Step:
     """Return the fit of a device to its bf16 GEMMs."""
-    return Step(f"{device}-gemm", ("aic_gemm",), device=device, parameters=TILES, precisions=("bf16",))
+    return Step(
+        f"{device}-gemm", ("aic_gemm",), device=device, parameters=TILES, precisions=("bf16",)
+    )
 
 
 def streams(device: str) -> Step:
@@ -65,8 +74,12 @@ def streams(device: str) -> Step:
 
 def formats(device: str, *names: str) -> Step:
     """Return the fit of what narrow formats reach and draw."""
-    fitted = tuple(f"{field}.{name}" for name in names for field in ("format_efficiency", "format_energy"))
-    return Step(f"{device}-formats", ("aic_gemm",), device=device, parameters=fitted, precisions=QUANTIZED)
+    fitted = tuple(
+        f"{field}.{name}" for name in names for field in ("format_efficiency", "format_energy")
+    )
+    return Step(
+        f"{device}-formats", ("aic_gemm",), device=device, parameters=fitted, precisions=QUANTIZED
+    )
 
 
 def stack(runtime: str, what: str, family: str, files: tuple[str, ...], *precisions: str) -> Step:
@@ -79,7 +92,13 @@ def stack(runtime: str, what: str, family: str, files: tuple[str, ...], *precisi
 
 def plan() -> Iterator[Step]:
     """Yield the fits in their order."""
-    host = Step("vllm-xpu-launch", ("aic_gemm",), runtime="vllm-xpu", parameters=("launch_s",), precisions=("bf16",))
+    host = Step(
+        "vllm-xpu-launch",
+        ("aic_gemm",),
+        runtime="vllm-xpu",
+        parameters=("launch_s",),
+        precisions=("bf16",),
+    )
     yield from (tiles("b60"), host)
     yield from (tiles(device) for device in MEASURED)
     yield from attention()
@@ -87,14 +106,17 @@ def plan() -> Iterator[Step]:
     yield from (tiles(device) for device in MEASURED)
     yield host
     yield from attention()
-    for _ in range(2):
+    for _ in range(1):
         yield from gemms()
         yield from (formats(device, "fp8") for device in ("h100_sxm",))
-        yield from (formats(device, "fp8", "fp4") for device in ("b200_sxm", "gb200", "rtx_pro_6000_server"))
+        yield from (
+            formats(device, "fp8", "fp4") for device in ("b200_sxm", "gb200", "rtx_pro_6000_server")
+        )
         yield formats("a100_sxm", "int8")
     yield from gemms()
     yield from collectives()
     yield from experts()
+    yield from others()
 
 
 def attention() -> Iterator[Step]:
@@ -117,7 +139,9 @@ def gemms() -> Iterator[Step]:
 def collectives() -> Iterator[Step]:
     """Yield the fits of collectives."""
     for runtime in ("nccl-tests", "vllm", "sglang", "trtllm"):
-        yield from (stack(runtime, "collectives", family, ("aic_collectives",)) for family in FAMILIES)
+        yield from (
+            stack(runtime, "collectives", family, ("aic_collectives",)) for family in FAMILIES
+        )
     yield stack("vllm-xpu", "collectives", "xe2", ("aic_collectives",))
     yield stack("oneccl", "collectives", "xe2", ("aic_collectives",))
 
@@ -126,6 +150,34 @@ def experts() -> Iterator[Step]:
     """Yield the fits of mixtures of experts."""
     yield from (stack("vllm", "moe", family, ("aic_moe",)) for family in FAMILIES)
     yield stack("vllm-xpu", "moe", "xe2", ("aic_moe",))
+
+
+def others() -> Iterator[Step]:
+    """Yield the fits to single operators of a framework, and of the devices that only those measured."""
+    yield Step("a40-gemm", ("vidur_ops",), device="a40", parameters=TILES, operators=("gemm",))
+    compass = ("llmcompass_ops",)
+    yield Step("timed-calls-launch", compass, runtime="timed-calls", parameters=("launch_s",), operators=("gemm",))
+    for _ in range(2):
+        yield Step("mi210-gemm", compass, device="mi210", parameters=TILES, operators=("gemm",))
+        for device in ("a100_sxm", "mi210"):
+            yield Step(f"timed-calls-{device}", compass, runtime="timed-calls", operators=("gemm", "vector"), devices=(device,))
+    yield Step("timed-calls-collectives", compass, runtime="timed-calls", operators=("all_reduce",))
+    eager = ("neusight_fp32_ops",)
+    for _ in range(2):
+        yield Step("framework-eager-launch", eager, runtime="framework-eager", parameters=("launch_s",))
+        for device in FP32:
+            yield Step(
+                f"{device}-fp32", eager, device=device, operators=("gemm", "vector"),
+                parameters=("format_efficiency.fp32", "format_energy.fp32", *(() if device in MEASURED else ("memory_efficiency",))),
+            )  # fmt: skip
+        for family, devices in FP32_FAMILIES.items():
+            yield Step(
+                f"framework-eager-fp32-{family}", eager, runtime="framework-eager", operators=("gemm", "vector"),
+                devices=devices,
+            )  # fmt: skip
+    yield from (
+        stack("framework-eager", "collectives", family, ("aic_collectives",)) for family in FAMILIES
+    )
 
 
 def run(step: Step, folder: Path) -> str:

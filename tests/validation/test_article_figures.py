@@ -16,6 +16,7 @@ from pentarch.cli.partition import plan_document
 from pentarch.evaluate.evaluator import ScenarioEvaluator
 from pentarch.evaluate.scenario import build_evaluator
 from pentarch.graph.build import build_graph
+from pentarch.graph.flops import query_flops_without_cache
 from pentarch.graph.operators import Phase
 from pentarch.targets import Economics, Targets
 from pentarch.workload.parameters import parameters
@@ -182,3 +183,40 @@ def test_a15_efficiency_falls_from_one_board_to_twelve_systems(library: Library)
     assert deep < wide < 0.03
     # at most 9 of 96 chips work at once, each on a batch of one
     assert deep < 9 / 96 * 2 / 590.7
+
+
+def test_a14_cached_keys_and_values_cut_the_computation_and_add_data(library: Library) -> None:
+    # "Incremental" transformers cut the computation a lot but must process and store state. The
+    # article gives no number; here GPT-3 on 8 H100, one query of 1024 + 256 tokens.
+    kept = pa.evaluate(pa.partition("gpt3-175b", "8xh100_sxm", QUERY, precisions=FP8))
+    query = QUERY.replace(kv_cache=False)
+    anew = pa.evaluate(pa.partition("gpt3-175b", "8xh100_sxm", query, precisions=FP8))
+    model = pa.workload("gpt3-175b")
+    executed = query_flops_without_cache(model, QUERY)
+    say(f"A14 FLOPs: {kept.useful_flops:.3g} with a cache, {executed:.3g} without")
+    # 256 passes over 1024 to 1279 tokens against one over 1024 and 255 over one: by tokens alone
+    # 294,784 / 1,279 = 230 times; attention's share grows with the square.
+    assert executed / kept.useful_flops == pytest.approx(256 * 1151.5 / 1279, rel=0.05)
+    assert anew.useful_flops == kept.useful_flops
+    assert anew.mfu.query is not None and anew.hfu is not None
+    assert anew.hfu / anew.mfu.query == pytest.approx(executed / kept.useful_flops, rel=0.05)
+    # State: 2 x 96 layers x 12,288 values a token in fp8, over 8 devices, half a block on top.
+    state = 2 * 96 * 12288 * (1280 + 8) / 8
+    say(f"A14 state: {state * 8 / 1e9:.2f} GB with a cache, none without")
+    assert kept.memory_bytes["kv"] == pytest.approx(state)
+    assert anew.memory_bytes["kv"] == 0
+    # Data: each step reads the state, that of contexts 1025 to 1279 over all steps.
+    reads = sum(
+        operator.executions * operator.read_bytes["hbm3"] * 8
+        for operator in kept.operators
+        if operator.name == "decoder.attention" and operator.phase == "decode"
+    )
+    say(f"A14 state read: {reads / 1e12:.3g} TB, beside 255 times the weights")
+    assert reads == pytest.approx(2 * 96 * 12288 * 293_760, rel=0.02)
+    assert kept.query_s is not None and anew.query_s is not None
+    say(f"A14 latency: {kept.query_s:.3g} s with a cache, {anew.query_s:.3g} s without")
+    # At best the peak without, and the bandwidth with a cache: 6.5 s against 1.7 s.
+    assert anew.query_s > executed / (8 * 1978.9e12) > 3 * reads / (8 * 3.35e12)
+    assert anew.query_s > 3 * kept.query_s > 3 * 255 * 174.0e9 / (8 * 3.35e12)
+    assert anew.query_j is not None and kept.query_j is not None
+    assert anew.query_j > 3 * kept.query_j

@@ -24,13 +24,18 @@ def calibrate(
         list[Path] | None, typer.Argument(metavar="FILE...", help="CSV files of measured kernels.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="D", help="Fit this device, stacks held fixed.")
+        str | None,
+        typer.Option("--device", metavar="D", help="Fit this device, stacks held fixed."),
     ] = None,
     runtime: Annotated[
-        str | None, typer.Option("--runtime", metavar="R", help="Fit this stack, devices held fixed.")
+        str | None,
+        typer.Option("--runtime", metavar="R", help="Fit this stack, devices held fixed."),
     ] = None,
     this_machine: Annotated[
-        bool, typer.Option("--this-machine", help="Measure the processor it runs on, make a device of it.")
+        bool,
+        typer.Option(
+            "--this-machine", help="Measure the processor it runs on, make a device of it."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -55,7 +60,8 @@ def calibrate(
         bool, typer.Option("--independent", help="Let no other device move the priors.")
     ] = False,
     date: Annotated[
-        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Day to state. [default: today]")
+        str | None,
+        typer.Option("--date", metavar="YYYY-MM-DD", help="Day to state. [default: today]"),
     ] = None,
     seconds: Annotated[
         float, typer.Option("--seconds", help="Time for measuring with --this-machine.")
@@ -142,7 +148,9 @@ def _measure(
     if paths:
         raise InputError("--this-machine measures and reads no FILE. Leave the files out.")
     if out is not None and out.suffix != ".yaml":
-        raise InputError(f"{out} is no YAML file. Name a file that ends in .yaml: its stem is the name.")
+        raise InputError(
+            f"{out} is no YAML file. Name a file that ends in .yaml: its stem is the name."
+        )
     if out is not None and out.exists() and not force:
         raise InputError(f"{out} exists. Choose another name, or write over it with `--force`.")
     name = "this_machine" if out is None else out.stem

@@ -32,6 +32,15 @@ def evaluate(
     weights: options.Weights = None,
     activations: options.Activations = None,
     kv: options.Kv = None,
+    experts: options.Experts = None,
+    prefix_tokens: options.Prefix = 0,
+    chunk_tokens: options.Chunk = None,
+    draft_tokens: options.DraftTokens = 0,
+    acceptance: options.Acceptance = None,
+    draft: options.DraftModel = None,
+    draft_share: options.DraftShare = 0.0,
+    no_kv_cache: options.NoCache = False,
+    routing: options.RoutingName = "uniform",
     runtime: options.RuntimeName = "ideal",
     targets: options.TargetsFile = None,
     economics: options.EconomicsFile = None,
@@ -56,6 +65,14 @@ def evaluate(
         runtime=runtime,
         targets=targets,
         economics=economics,
+        experts=experts,
+        phases=options.phases(
+            chunk=chunk_tokens,
+            prefix=prefix_tokens,
+            no_cache=no_kv_cache,
+            routing=routing,
+            drafts=(draft_tokens, acceptance, draft, draft_share),
+        ),
     )
     found = options.evaluate_at(point, workload=workload, system=system, library=library())
     if as_json:
@@ -81,6 +98,15 @@ def compare(
     weights: options.Weights = None,
     activations: options.Activations = None,
     kv: options.Kv = None,
+    experts: options.Experts = None,
+    prefix_tokens: options.Prefix = 0,
+    chunk_tokens: options.Chunk = None,
+    draft_tokens: options.DraftTokens = 0,
+    acceptance: options.Acceptance = None,
+    draft: options.DraftModel = None,
+    draft_share: options.DraftShare = 0.0,
+    no_kv_cache: options.NoCache = False,
+    routing: options.RoutingName = "uniform",
     runtime: options.RuntimeName = "ideal",
     targets: options.TargetsFile = None,
     economics: options.EconomicsFile = None,
@@ -95,6 +121,14 @@ def compare(
         runtime=runtime,
         targets=targets,
         economics=economics,
+        experts=experts,
+        phases=options.phases(
+            chunk=chunk_tokens,
+            prefix=prefix_tokens,
+            no_cache=no_kv_cache,
+            routing=routing,
+            drafts=(draft_tokens, acceptance, draft, draft_share),
+        ),
     )
     session = library()
     found = [

@@ -48,6 +48,7 @@ def graph(
     weights: options.Weights = None,
     activations: options.Activations = None,
     kv: options.Kv = None,
+    experts: options.Experts = None,
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -55,7 +56,7 @@ def graph(
     suffix = None if out is None else known_suffix(out, SUFFIXES)
     made = build(
         workload, phase=phase, lengths=(prompt, output, context), unfold=unfold,
-        formats=(weights, activations, kv),
+        formats=(weights, activations, kv, experts),
     )  # fmt: skip
     written = None
     if out is not None and suffix is not None:
@@ -70,7 +71,7 @@ def graph(
 
 def build(
     workload: str, *, phase: PhaseName, lengths: tuple[int, int, int | None], unfold: bool,
-    formats: tuple[str | None, str | None, str | None],
+    formats: tuple[str | None, ...],
 ) -> "WorkloadGraph":  # fmt: skip
     """Return the graph that the options describe.
 
@@ -79,7 +80,7 @@ def build(
         phase: Part of the query.
         lengths: Prompt tokens, output tokens and context; the context may be `None`.
         unfold: Whether every layer stands on its own.
-        formats: Formats of weights, activations and KV cache; `None` takes fp8.
+        formats: Formats of weights, activations, KV cache and experts; `None` takes the default.
 
     Raises:
         InputError: A name is unknown, or the context is shorter than the tokens processed.
@@ -107,11 +108,11 @@ def build(
     )  # fmt: skip
 
 
-def _precisions(formats: tuple[str | None, str | None, str | None]) -> "Precisions":
+def _precisions(formats: tuple[str | None, ...]) -> "Precisions":
     from pentarch.model import load
     from pentarch.workload.query import Precisions
 
-    named = dict(zip(("weights", "activations", "kv"), formats, strict=True))
+    named = dict(zip(("weights", "activations", "kv", "experts"), formats, strict=True))
     given = {role: name for role, name in named.items() if name is not None}
     return load(Precisions, given, where="command line")
 

@@ -1,6 +1,7 @@
 """The options that say at which operating point a design is evaluated."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -35,6 +36,39 @@ Concurrency = Annotated[int, typer.Option(min=1, max=MOST, help="Queries in flig
 Weights = Annotated[str | None, typer.Option(help="Format of the weights.  [default: fp8]")]
 Activations = Annotated[str | None, typer.Option(help="Format of the activations.  [default: fp8]")]
 Kv = Annotated[str | None, typer.Option(help="Format of the KV cache.  [default: fp8]")]
+Experts = Annotated[
+    str | None, typer.Option(help="Format of routed experts' weights.  [default: as the weights]")
+]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=MOST, help="Prompt tokens per pass of prefill.  [default: the whole prompt]"
+    ),
+]
+DraftTokens = Annotated[
+    int, typer.Option(min=0, help="Tokens drafted ahead of each decode step, which verifies them.")
+]
+Acceptance = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Chance that a draft is accepted; needed with drafts."),
+]
+DraftModel = Annotated[
+    str | None, typer.Option("--draft", help="Workload that makes the drafts.")
+]
+DraftShare = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, help="Cost of a draft as a share of the model's own step."),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-kv-cache", help="Keep no keys and values: every token recomputes all."),
+]
+Prefix = Annotated[
+    int, typer.Option(min=0, max=MOST, help="Prompt tokens that are cached already.")
+]
+RoutingName = Annotated[
+    str, typer.Option("--routing", help="How tokens choose experts: uniform, zipf(ALPHA), worst.")
+]
 RuntimeName = Annotated[str, typer.Option(help="Software stack: a name or the path of a file.")]
 TargetsFile = Annotated[
     Path | None, typer.Option(help="YAML file with the thresholds that differ from the defaults.")
@@ -66,13 +100,25 @@ class Point:
     """File of thresholds."""
     economics: Path | None = None
     """File of what turns a price into USD per query."""
+    experts: str | None = None
+    """Format of the weights of routed experts; `None` where the user named none."""
+    phases: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the query that say how its phases run."""
 
     def query(self) -> "Query":
-        """Return lengths and load."""
+        """Return lengths and load.
+
+        Raises:
+            FieldError: A value is not allowed, or options contradict each other.
+        """
+        from pentarch.model import load
         from pentarch.workload.query import Query
 
         prompt, output, concurrency = self.lengths
-        return Query(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency)
+        lengths = {"prompt_tokens": prompt, "output_tokens": output, "concurrency": concurrency}
+        query = load(Query, {**lengths, **self.phases}, where="command line")
+        query.check()
+        return query
 
     def precisions(self) -> "Precisions | None":
         """Return the formats, or `None` when the user leaves all of them to the default."""
@@ -80,6 +126,7 @@ class Point:
         from pentarch.workload.query import Precisions
 
         named = dict(zip(("weights", "activations", "kv"), self.formats, strict=True))
+        named["experts"] = self.experts
         given = {role: name for role, name in named.items() if name is not None}
         return load(Precisions, given, where="command line") if given else None
 
@@ -104,6 +151,26 @@ def _read(model: "type[M]", path: Path) -> "M":
     document = read_document(path, where=str(path))
     with document.located():
         return read_model(model, document.values, where=document.where)
+
+
+def phases(
+    *, chunk: int | None, prefix: int, no_cache: bool, routing: str,
+    drafts: tuple[int, float | None, str | None, float],
+) -> dict[str, object]:  # fmt: skip
+    """Return the fields of a query that say how its phases run.
+
+    Args:
+        chunk: Prompt tokens of a pass.
+        prefix: Prompt tokens that are cached.
+        no_cache: Whether no keys and values are kept.
+        routing: How tokens choose experts.
+        drafts: Draft tokens, their acceptance, the model that makes them, their share of a step.
+    """
+    names = ("draft_tokens", "acceptance", "draft", "draft_share")
+    return {
+        "chunk_tokens": chunk, "prefix_tokens": prefix, "kv_cache": not no_cache,
+        "routing": routing, **dict(zip(names, drafts, strict=True)),
+    }  # fmt: skip
 
 
 def evaluate_at(point: Point, *, workload: str, system: str, library: "Library") -> "Evaluation":

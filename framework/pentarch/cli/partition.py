@@ -39,13 +39,26 @@ def partition(
     weights: options.Weights = None,
     activations: options.Activations = None,
     kv: options.Kv = None,
+    experts: options.Experts = None,
+    prefix_tokens: options.Prefix = 0,
+    chunk_tokens: options.Chunk = None,
+    draft_tokens: options.DraftTokens = 0,
+    acceptance: options.Acceptance = None,
+    draft: options.DraftModel = None,
+    draft_share: options.DraftShare = 0.0,
+    no_kv_cache: options.NoCache = False,
+    routing: options.RoutingName = "uniform",
     runtime: options.RuntimeName = "ideal",
     as_json: JsonFlag = False,
 ) -> None:
     """Plan a workload on the devices of a system."""
     point = options.Point(
         partitioner=partitioner, degree=degree, lengths=(prompt, output, concurrency),
-        formats=(weights, activations, kv), runtime=runtime, targets=None,
+        formats=(weights, activations, kv), runtime=runtime, targets=None, experts=experts,
+        phases=options.phases(
+            chunk=chunk_tokens, prefix=prefix_tokens, no_cache=no_kv_cache, routing=routing,
+            drafts=(draft_tokens, acceptance, draft, draft_share),
+        ),
     )  # fmt: skip
     found = library()
     if compare:

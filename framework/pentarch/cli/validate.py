@@ -29,6 +29,12 @@ def validate(
             help="Predict as if it had never been measured, and score only its rows.",
         ),
     ] = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--calibration", metavar="FILE", help="Use this calibration first; may be repeated."
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 unless every row of an oracle is equal.")
     ] = False,
@@ -43,7 +49,7 @@ def validate(
     from pentarch.validation.files import Score, score_files
     from pentarch.validation.rows import group_rows, worst_rows
 
-    found = library()
+    found = library().with_fits(*calibration) if calibration else library()
     chosen = found if leave_out is None else found.leaving_out(leave_out)
     score = score_files(paths, chosen)
     if leave_out is not None:

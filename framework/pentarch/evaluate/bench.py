@@ -118,7 +118,8 @@ def run_bench(
         "map_gemm_p99_s": float(np.quantile(mapping, 0.99)),
         "map_attention_s": _map_attention_s(rng),
         "graph_s": {
-            name: _graph_s(library, name) for name in ("llama-3-8b", "llama-2-70b", "gpt3-175b")
+            name: _graph_s(library, name)
+            for name in ("llama-3-8b", "llama-2-70b", "gpt3-175b", "deepseek-v3")
         },
         "first_call_s": warm_start,
         "first_call_cold_s": cold,

@@ -25,6 +25,7 @@ import numpy as np
 
 from pentarch.errors import CostError
 from pentarch.evaluate.feasibility import Feasibility, feasibility
+from pentarch.evaluate.mixing import saved_by_mixing
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
 from pentarch.evaluate.stage_costs import PHASES, StageInput
@@ -113,10 +114,14 @@ def _times(stages: tuple[StageResult, ...], deployment: Deployment) -> dict[str,
     micro_batches = own / stages[0].costs.given.concurrency
     prefill = sum_rows([stage.prefill.seconds for stage in stages])
     slot = np.max([stage.prefill_slot_s for stage in stages], axis=0)
+    chunks = stages[0].costs.given.table.chunks
+    if chunks > 1.0:  # the chunks of a prompt follow one another through the stages
+        prefill = prefill / chunks + (1.0 - 1.0 / chunks) * np.minimum(slot, prefill)
     through = sum_rows([stage.decode.seconds for stage in stages])
     slowest = np.max([stage.decode.seconds / stage.copies for stage in stages], axis=0)
     decode = np.maximum(through, micro_batches * slowest)
     waiting = (own - 1.0) * slot / generated
+    decode = decode - saved_by_mixing(stages, own)
     query = prefill + (own - 1.0) * slot + decode
     rate = deployment.active * own / query
     return {

@@ -8,6 +8,7 @@ import numpy as np
 from pentarch.evaluate.array_losses import array_losses
 from pentarch.evaluate.design_rows import DesignRows, weight_column
 from pentarch.evaluate.figures import Figures
+from pentarch.evaluate.mixing import saved_by_mixing
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.graph.table import AttentionTable, GemmTable
@@ -62,6 +63,9 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
         micro_batches = own / float(stage.costs.given.concurrency[index])
         for phase, times in ((Phase.PREFILL, own), (Phase.DECODE, micro_batches)):
             _add_phase(seconds, stage, phase, index=index, times=times * stage.devices)
+    saved = float(saved_by_mixing(figures.stages, deployment.own)[index])
+    if saved > 0.0:
+        _take(seconds, saved * figures.stages[0].devices, figures.stages[0])
     working = float(deployment.active[index]) / deployment.replicas
     reserved = float(query[index]) * deployment.devices / deployment.replicas
     if reserved - sum(seconds.values()) > ROUNDING * reserved:
@@ -75,6 +79,17 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
         for name in names
         if abs(seconds[name]) > DUST * total
     )
+
+
+def _take(seconds: dict[str, float], saved: float, stage: StageResult) -> None:
+    """Take the time that mixed steps save from the weights they need not wait for, then the rest."""
+    memory = stage.costs.given.machine.levels[0].name
+    first = f"waiting for {memory}: weights"
+    for name in sorted(seconds, key=lambda cause: (cause != first, -seconds[cause])):
+        if name != USEFUL:
+            part = min(saved, seconds[name])
+            seconds[name] -= part
+            saved -= part
 
 
 def _add_phase(

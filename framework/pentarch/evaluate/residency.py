@@ -1,11 +1,13 @@
 """What stays in the outermost on-chip buffer: weights, KV cache, activations between operators.
 
 A byte that stays is not fetched again, and is a byte less for tiles. Data are taken in the order of
-memory traffic saved per byte and query; of the prefixes of that order, each filled as far as there
-is room, the one with the least estimated memory traffic of a query wins, the smaller of equals. The
-estimate is the convex relaxation of the tiling problem (an output tile fills the buffer; Hong and
-Kung 1981); what a decision really saves is found by the mapper afterwards. Weights and KV cache stay
-for good, activations for the phase they belong to.
+memory traffic saved per byte and query; of the prefixes of that order, the last kind in it filled
+half or as far as there is room, the one with the least estimated time of a query wins, the smaller
+of equals. An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
+whichever is longest; traffic that hides behind arithmetic counts a hundredth, for its energy. Traffic is the
+convex relaxation of the tiling problem (an output tile fills the buffer; Hong and Kung 1981); what
+a decision really saves is found by the mapper afterwards. Weights and KV cache stay for good,
+activations for the phase they belong to.
 """
 
 from dataclasses import dataclass
@@ -14,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.evaluate.peak_work import cached_width
-from pentarch.graph.operators import Phase
+from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable, VectorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.parts import Management
-from pentarch.mapping.arithmetic import bits_to_bytes
+from pentarch.hardware.parts import Buffering, Management, Stationary
+from pentarch.hardware.runtime import Runtime
+from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.compilation import load_keeping
+from pentarch.mapping.cost_vector import is_fused
+from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
 from pentarch.workload.formats import number_format
 
 Flags = npt.NDArray[np.bool_]
@@ -28,6 +33,10 @@ Flags = npt.NDArray[np.bool_]
 TILE_SHARE = 0.125
 """Share of an on-chip buffer that resident data leave to tiles: an assumption (1/8), since a buffer
 filled to the brim could not stage what streams through it."""
+
+INNER_TILES = 16.0
+"""Tiles of the next inner buffer that a tile of the outermost one is left room for at least: an
+assumption. Behind less the shapes of both tiles decide, which the estimate does not see."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +120,9 @@ def no_residency(length: int) -> Residency:
     return Residency(nothing, nothing, nothing, dict.fromkeys(Phase, nothing), nothing)
 
 
-def choose_residency(table: OperatorTable, machine: MachineTable, holding: Holding) -> Residency:
+def choose_residency(
+    table: OperatorTable, machine: MachineTable, holding: Holding, runtime: Runtime
+) -> Residency:
     """Decide what stays in the outermost on-chip buffer.
 
     A buffer managed by hardware keeps nothing for good. A buffer that may hold weights only leaves
@@ -122,28 +133,54 @@ def choose_residency(table: OperatorTable, machine: MachineTable, holding: Holdi
         table: Rows of the stage.
         machine: N designs.
         holding: What one of its devices holds.
+        runtime: Software stack: which vector operators it fuses with their neighbors.
     """
     if len(machine.levels) < 2 or machine.levels[1].management is not Management.SOFTWARE:
         return no_residency(machine.length)
     buffer = machine.levels[1]
     whole = buffer.instances * buffer.size_bytes * buffer.usable
     is_store = buffer.holds == {"weights"}  # tiles live elsewhere
-    room = whole * (1.0 if is_store else 1.0 - TILE_SHARE)
+    copies = 2.0 if buffer.buffering is Buffering.DOUBLE else 1.0
+    inner = _inner_bytes(machine)
+    room = whole
+    if not is_store:
+        least = 0.0 if inner is None else INNER_TILES * copies * inner
+        room = np.maximum(whole - np.maximum(whole * TILE_SHARE, least), 0.0)
     tiles = np.full_like(whole, np.inf) if is_store else whole
     may_keep_kv = 1.0 if "kv" in buffer.holds else 0.0
-    designs = np.ascontiguousarray(
-        np.stack([tiles, room, holding.in_step, holding.kv * may_keep_kv])
-    )
+    designs = np.empty((12, machine.length))
+    for row, values in enumerate((
+        tiles, room, holding.in_step, holding.kv * may_keep_kv, copies,
+        level_bandwidth(machine.levels[0]),
+    )):  # fmt: skip
+        designs[row] = values
+    designs[6:8] = _attention_s(table.attention, machine) / holding.copies
+    designs[8:10] = _vector_s(table.vector, machine) / holding.copies
+    designs[10] = level_bandwidth(buffer)
+    designs[11] = np.inf if inner is None else inner
     kernel = load_keeping()
     out = np.empty((len(kernel.OUT_FIELDS), machine.length))
-    stage = stage_figures(table, buffer.holds, holding.copies)
-    kernel.choose(row_figures(table.gemm, holding.copies), stage, designs, out)
+    stage = stage_figures(table, buffer.holds, holding.copies, runtime)
+    kernel.choose(
+        row_figures(table.gemm, holding.copies), product_figures(table.gemm, machine), stage,
+        designs, out,
+    )  # fmt: skip
     found = dict(zip(kernel.OUT_FIELDS, out, strict=True))
     kept = {Phase.PREFILL: found["prefill"], Phase.DECODE: found["decode"]}
     return Residency(
         weights=found["weights"], experts=found["experts"], kv=found["kv"], activations=kept,
         bytes=_with_the_rest(found, holding, room, float(stage[1])),
     )  # fmt: skip
+
+
+def _inner_bytes(machine: MachineTable) -> Floats | None:
+    """Return the bytes of a tile in the buffer behind the outermost one, `None` without one."""
+    if len(machine.levels) < 3 or machine.levels[2].management is not Management.SOFTWARE:
+        return None
+    inner = machine.levels[2]
+    copies = 2.0 if inner.buffering is Buffering.DOUBLE else 1.0
+    found: Floats = inner.size_bytes * inner.usable / copies
+    return found
 
 
 def _with_the_rest(
@@ -157,7 +194,9 @@ def _with_the_rest(
 
 
 def row_figures(rows: GemmTable, copies: float) -> Floats:
-    """Return `mapping.keeping.ROW_FIELDS` of GEMM rows, shape (R, 12)."""
+    """Return `mapping.keeping.ROW_FIELDS` of GEMM rows, shape (R, 13)."""
+    pairs = tuple(zip(rows.a_formats, rows.b_formats, strict=True))
+    order = {pair: float(at) for at, pair in enumerate(dict.fromkeys(pairs))}
     sums = np.full(len(rows.names), number_format(rows.accumulator_format).bytes)
     return np.column_stack(
         [
@@ -165,12 +204,70 @@ def row_figures(rows: GemmTable, copies: float) -> Floats:
             rows.is_decode.astype(np.float64), rows.executions / copies,
             bits_to_bytes(rows.a_formats), bits_to_bytes(rows.b_formats),
             bits_to_bytes(rows.out_formats), sums, activation_bytes(rows),
+            [order[pair] for pair in pairs],
         ]
     )  # fmt: skip
 
 
-def stage_figures(table: OperatorTable, holds: frozenset[str], copies: float) -> Floats:
-    """Return `mapping.keeping.TABLE_FIELDS` of a stage, shape (11,)."""
+def product_figures(rows: GemmTable, machine: MachineTable) -> Floats:
+    """Return `mapping.keeping.PRODUCT_FIELDS` of the formats multiplied, (P, 4, N)."""
+    pairs = tuple(dict.fromkeys(zip(rows.a_formats, rows.b_formats, strict=True)))
+    return np.stack([_product_figures(resolve(machine, *pair), machine) for pair in pairs or (None,)])
+
+
+def _product_figures(product: Product | None, machine: MachineTable) -> Floats:
+    """Return the same of one product, (4, N): no time where no engine can run it."""
+    figures = np.ones((4, machine.length))
+    figures[0] = 0.0
+    if product is not None:
+        engine = product.engine
+        figures[0] = 1.0 / (product.peak_macs_per_s * engine.issue_efficiency)
+        if engine.stationary is Stationary.OUTPUT:
+            figures[1], figures[3] = engine.rows, engine.columns
+        elif engine.stationary is Stationary.WEIGHT:
+            figures[2], figures[3] = engine.rows, engine.columns
+        else:
+            figures[1] = engine.min_rows
+    return figures
+
+
+def _attention_s(rows: AttentionTable, machine: MachineTable) -> Floats:
+    """Return the time of the arithmetic of all attention of a sequence, by phase, (2, N).
+
+    The query rows that share a key head are padded to the array.
+    """
+    total = np.zeros((2, machine.length))
+    for index, pair in enumerate(zip(rows.query_formats, rows.kv_formats, strict=True)):
+        product = resolve(machine, *pair, OperatorKind.ATTENTION)
+        figures = _product_figures(product, machine)
+        shared = rows.query_tokens[index] * rows.heads[index] / rows.kv_heads[index]
+        macs = rows.heads[index] * rows.pairs[index] * (rows.head_dim + rows.value_dim)[index]
+        padding = np.ceil(shared / figures[1]) * figures[1] / shared
+        seconds = macs * rows.executions[index] * figures[0] * padding
+        total[int(rows.is_decode[index])] += seconds
+    return total
+
+
+def _vector_s(rows: VectorTable, machine: MachineTable) -> Floats:
+    """Return the time of the arithmetic of all vector rows of a sequence, by phase, (2, N)."""
+    engine = vector_engine(machine)
+    if engine is None:
+        return np.zeros((2, machine.length))
+    phases = (~rows.is_decode, rows.is_decode)
+    counts = {
+        name: np.array(
+            [[(getattr(rows, name) * rows.executions)[mask].sum()] for mask in phases]
+        )
+        for name in ("elementwise", "reduce", "transcendental", "convert")
+    }
+    seconds, _, _ = vector_work(engine, counts)
+    return np.asarray(np.broadcast_to(seconds, (2, machine.length)))
+
+
+def stage_figures(
+    table: OperatorTable, holds: frozenset[str], copies: float, runtime: Runtime
+) -> Floats:
+    """Return `mapping.keeping.TABLE_FIELDS` of a stage, shape (13,)."""
     rows = table.gemm
     sizes, routed = _weight_bytes(rows), rows.experts > 0
     may_keep_weights = 1.0 if "weights" in holds else 0.0
@@ -184,7 +281,8 @@ def stage_figures(table: OperatorTable, holds: frozenset[str], copies: float) ->
             _cache_reads(table.attention, copies),
             float(table.kv_bytes_per_query[0]),
             *(_working_bytes(table, phase) for phase in (Phase.PREFILL, Phase.DECODE)),
-            *(_streamed_bytes(table, phase, copies) for phase in (Phase.PREFILL, Phase.DECODE)),
+            *_streamed_bytes(table.attention, copies),
+            *_streamed_bytes(table.vector, copies, ~is_fused(runtime, table.vector)),
             1.0 if "activations" in holds else 0.0,
         ]
     )
@@ -234,10 +332,17 @@ def _working_bytes(table: OperatorTable, phase: Phase) -> float:
     return largest + residual
 
 
-def _streamed_bytes(table: OperatorTable, phase: Phase, copies: float) -> float:
-    """Return the activation bytes of one query that attention and vector rows of a phase move."""
-    total = 0.0
-    for rows in (table.attention, table.vector):
-        mask = rows.is_decode == (phase is Phase.DECODE)
-        total += float((activation_bytes(rows) * rows.executions)[mask].sum())
-    return total / copies
+def _streamed_bytes(
+    rows: AttentionTable | VectorTable, copies: float, moves: Flags | None = None
+) -> tuple[float, float]:
+    """Return the activation bytes of one query that rows move in prefill and decode.
+
+    Args:
+        rows: Attention or vector rows.
+        copies: Equal copies of the stage.
+        moves: Rows that move them at all, (R,); `None` for all.
+    """
+    moved = activation_bytes(rows) * rows.executions / copies
+    if moves is not None:
+        moved = moved * moves
+    return float(moved[~rows.is_decode].sum()), float(moved[rows.is_decode].sum())

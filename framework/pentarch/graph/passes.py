@@ -139,7 +139,7 @@ class Passes:
             return ((attention.context, self.times),)
         if not attention.causal or self.first == self.last:
             return ((self.first, self.times),)
-        if self.stride > 1:
+        if self.phase is Phase.PREFILL:
             nodes = _stride_nodes(self, attention)
         elif attention.chunk is not None:
             nodes = _chunk_nodes(

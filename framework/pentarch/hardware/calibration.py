@@ -112,6 +112,8 @@ class CalibrationStore:
     """Every calibration of the catalog."""
     left_out: frozenset[str] = field(default_factory=frozenset)
     """Devices and families whose own measurements must not be used, in lower case."""
+    first: int = 0
+    """How many of the entries, from the first, count before all others whatever they rest on."""
 
     def figures(
         self, backend: str, *, lineage: Sequence[str], family: str | None,
@@ -134,13 +136,18 @@ class CalibrationStore:
     def runtime_figures(self, runtime: str) -> Mapping[str, Fitted]:
         """Return the fitted figures of a software stack by parameter.
 
-        Of several calibrations of one parameter the one that rests on the most devices counts. A
+        Of several calibrations of one parameter the one that rests on the most devices counts, after
+        those that count first. A
         kernel set that was fitted on devices of one family also says what to expect on others
         (`hardware.kernel_figures`).
         """
-        usable = [entry for entry in self.entries if entry.runtime == runtime and self.may_use(entry)]
+        named, others = (
+            [one for one in entries if one.runtime == runtime and self.may_use(one)]
+            for entries in (self.entries[: self.first], self.entries[self.first :])
+        )
+        usable = [*named, *sorted(others, key=lambda one: (-len(one.devices), one.name))]
         found: dict[str, Fitted] = {}
-        for entry in sorted(usable, key=lambda one: (-len(one.devices), one.name)):
+        for entry in usable:
             for parameter, fitted in _measured(entry).items():
                 found.setdefault(parameter, fitted)
         for parameter, fitted in expected_kernels(usable).items():
@@ -156,7 +163,9 @@ class CalibrationStore:
         self, backend: str, *, lineage: Sequence[str], family: str | None,
         priors: Mapping[str, Prior],
     ) -> Iterator[Mapping[str, Fitted]]:  # fmt: skip
-        usable = [entry for entry in self.entries if entry.backend == backend and self.may_use(entry)]
+        usable = [
+            entry for entry in self.entries if entry.backend == backend and self.may_use(entry)
+        ]
         fitted = [entry for entry in usable if entry.device is not None]
         hidden = any(self._hides(name) for name in lineage)
         named = () if hidden else tuple(lineage)

@@ -28,3 +28,9 @@ def known_class(name: str) -> str | None:
         ('cpu', None)
     """
     return _classes().get(" ".join(name.casefold().split()))
+
+
+def why_absent(name: str) -> str | None:
+    """Return why the catalog lacks a device that exists, or `None` if nothing is known of it."""
+    kind = known_class(name)
+    return None if kind is None else f"{name} is a {kind} that no file describes: no back-end yet."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pentarch.mapping.compilation import compiled, inlined
-from pentarch.mapping.waves import joined, joined_three
+from pentarch.mapping.waves import joined, joined_three, rounds
 
 Array = NDArray[np.float64]
 
@@ -69,12 +69,19 @@ def needed_bytes(row: Array, tall: float) -> float:
 
 
 @inlined
-def rounds(tiles: float, units: float, paid: float) -> float:
-    """Return the rounds that tiles take on units; of an unfilled one the share `paid` is paid."""
-    filled = tiles / units
-    whole = np.ceil(filled)
-    turns: float = max(filled + paid * (whole - filled), 1.0)
-    return turns
+def least_padded(row: Array, options: Array, room: float) -> tuple[float, float]:
+    """Return the tile that pads the query rows of a KV head least, and 1 where a unit holds it.
+
+    All query rows are on one unit in any case: nothing speaks for another tile.
+    """
+    rows, smallest = row[0] * row[1], options[:, 0].min()
+    best = smallest
+    for o in range(options.shape[0]):
+        tall = options[o, 0]
+        if needed_bytes(row, tall) <= room:
+            if np.ceil(rows / tall) * tall < np.ceil(rows / best) * best:
+                best = tall
+    return best, 1.0 if needed_bytes(row, smallest) <= room else 0.0
 
 
 @inlined
@@ -182,38 +189,33 @@ def time_decode(
         row = rows[r]
         group = row[0] * row[1]
         for d in range(heads.shape[1]):
-            design, count = designs[:, d].copy(), heads[r, d]
+            design, cell, count = designs[:, d].copy(), out[:, r, d], heads[r, d]
             stored = count * row[2] * (row[3] + row[5]) * row[7]
             queries, outputs = count * group * row[3] * row[6], count * group * row[4] * row[8]
             fetched = stored * (1.0 - kept[0, r, d]) + queries * (1.0 - kept[1, r, d])
             fetched += outputs * (1.0 - kept[2, r, d])
             memory, cache = fetched / design[5], (stored + queries + outputs) / design[6]
-            best, smallest = np.inf, options[:, 0].min()
-            fits = needed_bytes(row, smallest) <= design[17]
-            for o in range(options.shape[0]):
-                tall, step = options[o, 0], options[o, 1]
-                if tall > smallest and needed_bytes(row, tall) > design[17]:
+            tall, fits = least_padded(row, options, design[17])
+            step, most = options[0, 1], options[0, 3] if group <= 1.0 else options[0, 2]
+            best = np.inf
+            for parts in PARTS:
+                if parts > 1.0 and (parts > most or row[2] / parts < LEAST_PART):
                     continue
-                most = options[o, 3] if group <= 1.0 else options[o, 2]
-                for parts in PARTS:
-                    if parts > 1.0 and (parts > most or row[2] / parts < LEAST_PART):
-                        continue
-                    unit, turns, padded = decode_units(row, design, count, (parts, tall, step))
-                    combine = 0.0
-                    if parts > 1.0:
-                        moved = count * group * row[4] * PARTIAL_BYTES * parts
-                        combine = design[11] + parts * design[12] + moved / design[7]
-                    time = joined_three(unit, memory, cache, design[8]) + combine
-                    if time < best:
-                        best = time
-                        keys = np.ceil(row[2] / parts / step) * step * parts
-                        out[0, r, d], out[1, r, d] = time, unit
-                        out[2, r, d], out[3, r, d] = memory, cache
-                        out[4, r, d], out[5, r, d] = combine, parts
-                        out[6, r, d], out[7, r, d] = tall, turns
-                        out[8, r, d] = min(count * parts, design[0])
-                        out[9, r, d], out[10, r, d] = count * group * keys, count * padded * keys
-                        out[11, r, d], out[12, r, d] = 1.0 if fits else 0.0, 0.0
+                unit, turns, padded = decode_units(row, design, count, (parts, tall, step))
+                combine = 0.0
+                if parts > 1.0:
+                    moved = count * group * row[4] * PARTIAL_BYTES * parts
+                    combine = design[11] + parts * design[12] + moved / design[7]
+                if unit + combine >= best:
+                    continue
+                time = joined_three(unit, memory, cache, design[8]) + combine
+                if time < best:
+                    best = time
+                    keys = np.ceil(row[2] / parts / step) * step * parts
+                    cell[0], cell[1], cell[2], cell[3], cell[4] = time, unit, memory, cache, combine
+                    cell[5], cell[6], cell[7] = parts, tall, turns
+                    cell[8], cell[9] = min(count * parts, design[0]), count * group * keys
+                    cell[10], cell[11], cell[12] = count * padded * keys, fits, 0.0
 
 
 @compiled
@@ -235,14 +237,14 @@ def time_prefill(
         row = rows[r]
         group = row[0] * row[1]
         for d in range(heads.shape[1]):
-            design, count = designs[:, d].copy(), heads[r, d]
+            design, cell, count = designs[:, d].copy(), out[:, r, d], heads[r, d]
             stored = count * row[2] * (row[3] + row[5]) * row[7]
             queries, outputs = count * group * row[3] * row[6], count * group * row[4] * row[8]
             fetched = stored * (1.0 - kept[0, r, d]) + queries * (1.0 - kept[1, r, d])
             fetched += outputs * (1.0 - kept[2, r, d])
             cache = (stored + queries + outputs) / design[6]
             best, smallest = np.inf, options[:, 0].min()
-            fits = needed_bytes(row, smallest) <= design[17]
+            fits = 1.0 if needed_bytes(row, smallest) <= design[17] else 0.0
             for o in range(options.shape[0]):
                 tall, step = options[o, 0], options[o, 1]
                 if tall > smallest and needed_bytes(row, tall) > design[17]:
@@ -254,13 +256,9 @@ def time_prefill(
                 memory = (fetched + reread) / design[5]
                 time = joined_three(unit, memory, cache, design[8])
                 if time < best:
-                    best = time
-                    blocks = np.ceil(row[1] / tall)
-                    out[0, r, d], out[1, r, d] = time, unit
-                    out[2, r, d], out[3, r, d] = memory, cache
-                    out[4, r, d], out[5, r, d] = 0.0, 1.0
-                    out[6, r, d], out[7, r, d] = tall, turns
-                    out[8, r, d] = min(count * row[0] * blocks, design[0])
-                    out[9, r, d] = count * row[0] * scores * row[1] / (blocks * tall)
-                    out[10, r, d], out[11, r, d] = count * row[0] * scores, 1.0 if fits else 0.0
-                    out[12, r, d] = reread
+                    best, blocks = time, np.ceil(row[1] / tall)
+                    cell[0], cell[1], cell[2], cell[3], cell[4] = time, unit, memory, cache, 0.0
+                    cell[5], cell[6], cell[7] = 1.0, tall, turns
+                    cell[8] = min(count * row[0] * blocks, design[0])
+                    cell[9] = count * row[0] * scores * row[1] / (blocks * tall)
+                    cell[10], cell[11], cell[12] = count * row[0] * scores, fits, reread

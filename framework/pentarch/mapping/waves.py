@@ -47,12 +47,40 @@ def joined(first: float, second: float, exponent: float) -> float:
 
 
 @inlined
+def rounds(tiles: float, units: float, paid: float) -> float:
+    """Return the rounds that tiles take on units; of an unfilled one the share `paid` is paid."""
+    filled = tiles / units
+    whole = np.ceil(filled)
+    turns: float = max(filled + paid * (whole - filled), 1.0)
+    return turns
+
+
+@inlined
 def block(units: float, aspect: float, down: float, across: float) -> tuple[float, float]:
     """Return the sides of the block of tiles that runs at once and shares what it reads."""
     high = min(max(np.sqrt(units) * aspect, 1.0), down)
     wide = min(max(units / high, 1.0), across)
     high = min(max(units / wide, 1.0), down)
     return high, wide
+
+
+@inlined
+def passes(
+    design: Array, aspect: float, tiles: tuple[float, float], sizes: tuple[float, float]
+) -> tuple[float, float]:
+    """Return how often A and B are read from memory: once where one fits half the cache.
+
+    Args:
+        design: Figures of the design.
+        aspect: Sides of the block of tiles that runs at once, height / width at equal bytes.
+        tiles: Tiles down and across.
+        sizes: Bytes of A and B.
+    """
+    tall, broad = block(design[0], aspect, tiles[0], tiles[1])
+    half = design[8] / 2.0
+    a_times = 1.0 if sizes[0] <= half else np.ceil(tiles[1] / broad)
+    b_times = 1.0 if sizes[1] <= half else np.ceil(tiles[0] / tall)
+    return a_times, b_times
 
 
 @inlined
@@ -109,10 +137,9 @@ def choose_waves(
         k, n = rows[r, 0], rows[r, 1]
         words = (rows[r, 2], rows[r, 3], rows[r, 4])
         for d in range(m.shape[1]):
-            design = designs[:, d].copy()
+            design, cell = designs[:, d].copy(), out[:, r, d]
             count_m, copies, q = m[r, d], instances[r, d], design[11]
-            a_all, b_all = count_m * k * words[0], k * n * words[1]
-            c_all = count_m * n * words[2]
+            a_all, b_all, c_all = count_m * k * words[0], k * n * words[1], count_m * n * words[2]
             best = np.inf
             for o in range(options.shape[0]):
                 high, wide, split = options[o, 0], options[o, 1], options[o, 2]
@@ -122,9 +149,8 @@ def choose_waves(
                     continue  # a part of k without a single step is no part
                 down, across = tile_rows(count_m, high, rows[r, 7]), np.ceil(n / wide)
                 tiles = down * across * split * copies
-                filled = tiles / design[0]
-                whole = np.ceil(filled)
-                waves = max(filled + design[6] * (whole - filled), 1.0)
+                whole = np.ceil(tiles / design[0])
+                waves = rounds(tiles, design[0], design[6])
                 least = waves * max(high, design[12]) * wide * depth / design[1]
                 if least >= best:
                     continue
@@ -138,27 +164,20 @@ def choose_waves(
                     continue
                 active = min(tiles, design[0])
                 aspect = np.sqrt(wide * words[1] / (high * words[0]))
-                tall, broad = block(design[0], aspect, down, across)
-                half = design[8] / 2.0
-                a_times = 1.0 if a_all <= half else np.ceil(across / broad)
-                b_times = 1.0 if b_all <= half else np.ceil(down / tall)
+                a_times, b_times = passes(design, aspect, (down, across), (a_all, b_all))
                 read = a_all * (a_times - kept[0, r, d]) + b_all * (b_times - kept[1, r, d])
                 write = c_all * (1.0 - kept[2, r, d])
                 memory = (read + write) * copies / min(design[9], active * design[10])
-                spill = 0.0
-                if split > 1.0:
-                    moved = (split + 1.0) * count_m * n * rows[r, 5] * copies
-                    spill = design[7] + moved / (design[2] * design[0])
+                moved = (split + 1.0) * count_m * n * rows[r, 5] * copies
+                spill = design[7] + moved / (design[2] * design[0]) if split > 1.0 else 0.0
                 time = joined_three(compute, feed, memory, q) + spill
                 if time < best:
                     best = time
-                    out[0, r, d], out[1, r, d], out[2, r, d] = o, time, compute
-                    out[3, r, d], out[4, r, d] = feed, spill
-                    out[5, r, d], out[6, r, d] = read * copies, write * copies
-                    out[7, r, d], out[8, r, d] = drawn + partial, c_all * copies + partial
-                    out[9, r, d] = tiles * depth * (high * words[0] + wide * words[1])
-                    out[10, r, d], out[11, r, d] = active, whole
-                    out[12, r, d], out[13, r, d] = tiles * high * wide * depth, memory
+                    cell[0], cell[1], cell[2], cell[3], cell[4] = o, time, compute, feed, spill
+                    cell[5], cell[6], cell[7] = read * copies, write * copies, drawn + partial
+                    cell[8], cell[10], cell[11] = c_all * copies + partial, active, whole
+                    cell[9] = tiles * depth * (high * words[0] + wide * words[1])
+                    cell[12], cell[13] = tiles * high * wide * depth, memory
 
 
 @inlined

@@ -20,6 +20,7 @@ from pentarch.validation.kernels import (
     subset_of,
 )
 from pentarch.validation.lines import Line
+from pentarch.workload.formats import number_format
 
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
 """Stacks that the files have a column for."""
@@ -112,6 +113,7 @@ def moe_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
         tokens, hidden = line.positive("num_tokens"), line.positive("hidden_size")
         inner = line.positive("inter_size") / line.positive("moe_tp_size")
         visited, work = routed(line)
+        local = line.positive("num_experts") / line.positive("moe_ep_size")
         m = work / visited
         up, down = (
             GemmPart(
@@ -138,6 +140,7 @@ def moe_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
                    f"{hidden:g}x{inner:g}, {line['distribution']}"),
             subset=subset_of(line.flags()), runtimes=("vllm",), parts=parts,
             measured_s=line.seconds("latency_ms"), kernel=line.text("kernel"),
+            footprint=3.0 * hidden * inner * local * number_format(b_format).bytes,
         )  # fmt: skip
 
 

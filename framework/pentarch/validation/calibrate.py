@@ -6,8 +6,8 @@ neither fit changes the other's.
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class FitRequest:
     """Day of the fit."""
     parameters: tuple[str, ...] = ()
     """What is fitted; empty for all that the rows depend on."""
-    chosen: RowFilter = RowFilter()
+    chosen: RowFilter = field(default_factory=RowFilter)
     """Which rows are used."""
     independent: bool = False
     """Whether the priors are the back-end's alone, so that the fit rests on no other device."""
@@ -143,7 +143,9 @@ def expected_priors(
     devices = {
         str(entry.device)
         for entry in others.calibrations.entries
-        if entry.backend == backend and entry.device is not None and others.calibrations.may_use(entry)
+        if entry.backend == backend
+        and entry.device is not None
+        and others.calibrations.may_use(entry)
     }
     return expected, tuple(sorted(devices))
 
@@ -151,9 +153,7 @@ def expected_priors(
 def moving(predict: Predict, priors: Mapping[str, Prior]) -> tuple[str, ...]:
     """Return the parameters that some prediction depends on."""
     names = tuple(priors)
-    columns = {
-        name: np.full(len(names) + 1, prior.value) for name, prior in priors.items()
-    }
+    columns = {name: np.full(len(names) + 1, prior.value) for name, prior in priors.items()}
     for index, name in enumerate(names):
         prior = priors[name]
         up = prior.value * SHIFT
@@ -178,13 +178,16 @@ def calibrated(found: Fit, facts: Mapping[str, Prior]) -> dict[str, CalibratedPa
 def _at(prior: Prior, value: float | None) -> Prior:
     if value is None:
         return prior
-    return Prior(min(max(value, prior.low), prior.high), prior.spread, prior.low, prior.high, prior.reason)
+    return Prior(
+        min(max(value, prior.low), prior.high), prior.spread, prior.low, prior.high, prior.reason
+    )
 
 
 def _value_of(device: Device, parameter: str) -> float | None:
     name, _, key = parameter.partition(".")
-    value = getattr(device, name)
-    return value.get(key) if key else value
+    value: Any = getattr(device, name)
+    found: float | None = value.get(key) if key else value
+    return found
 
 
 def _digits(value: float) -> float:

@@ -70,7 +70,7 @@ def calibrate_runtime(
     unknown = next((name for name in request.parameters if name not in priors), None)
     if unknown is not None:
         raise UnknownNameError(kind="parameter", name=unknown, known=sorted(priors))
-    wanted = request.parameters or tuple(priors)
+    wanted = request.parameters or _of_kernels(priors)
     rig = _Rig(own, stack, library)
     found: dict[str, CalibratedParameter] = {}
     used: set[int] = set()
@@ -99,6 +99,15 @@ def calibrate_runtime(
         parameters=dict(sorted(found.items())),
     )  # fmt: skip
     return Result(calibration, errors_of(before, chosen), errors_of(after, chosen))
+
+
+def _of_kernels(priors: Mapping[str, Prior]) -> tuple[str, ...]:
+    """Return the figures of kernel sets, or all where a stack has none.
+
+    Figures that every operator shares would have to make up for kernels that are not fitted yet:
+    they are fitted only when they are named.
+    """
+    return tuple(name for name in priors if split_parameter(name)) or tuple(priors)
 
 
 def changed_runtime(stack: Runtime, values: Mapping[str, float]) -> Runtime:
@@ -162,9 +171,7 @@ class _Rig:
         ]
         return np.stack([self.predict_all(variant) for variant in variants], axis=1)
 
-    def predict_all(
-        self, stack: Runtime, families: frozenset[str] | None = None
-    ) -> Floats:
+    def predict_all(self, stack: Runtime, families: frozenset[str] | None = None) -> Floats:
         """Return predicted times under one variant, (R,); NaN on devices of other families."""
         seconds = np.full(len(self.rows), np.nan)
         for one in self._devices:

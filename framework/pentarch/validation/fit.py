@@ -197,7 +197,9 @@ class _Problem:
         slopes = (softened[:, :count] - softened[:, count:]) / (
             points[each, each] - points[each, count + each]
         )
-        slopes = np.concatenate([slopes, np.diag([1.0 / self._priors[name].spread for name in free])])
+        slopes = np.concatenate(
+            [slopes, np.diag([1.0 / self._priors[name].spread for name in free])]
+        )
         covariance = np.linalg.pinv(slopes.T @ slopes)
         spread: Floats = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         return spread
@@ -207,9 +209,9 @@ class _Problem:
         columns = {
             name: np.full(points.shape[1], prior.value) for name, prior in self._priors.items()
         } | {name: np.exp(points[index]) for index, name in enumerate(free)}
-        errors: Floats = (np.log(self.seconds(columns)) - self._logs[:, None]) / self._observed.noise[
-            :, None
-        ]
+        errors: Floats = (
+            np.log(self.seconds(columns)) - self._logs[:, None]
+        ) / self._observed.noise[:, None]
         return errors
 
     def seconds(self, columns: Mapping[str, Floats]) -> Floats:

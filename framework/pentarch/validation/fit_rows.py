@@ -153,7 +153,8 @@ class RowPredictor:
         plain = describe(backend, device, 1)
         self._shares = tuple(
             _Share(
-                per_board=per_board, runtime=runtime,
+                per_board=per_board,
+                runtime=runtime,
                 picked=np.array([index for index, _ in found], dtype=np.intp),
                 slots=np.array([slot for _, slot in found], dtype=np.intp),
                 batch=KernelBatch.of(
@@ -196,7 +197,9 @@ class RowPredictor:
         return on_boards(machine, System(name=name, device=name, devices_per_board=per_board))
 
 
-def runnable(rows: Sequence[KernelRow], predictor: RowPredictor, library: "Library") -> list[KernelRow]:
+def runnable(
+    rows: Sequence[KernelRow], predictor: RowPredictor, library: "Library"
+) -> list[KernelRow]:
     """Return the rows that their device can run."""
     stacks = {name: library.runtime(name) for name in predictor.runtimes}
     able = np.isfinite(predictor.seconds(stacks)[:, 0])

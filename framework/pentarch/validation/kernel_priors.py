@@ -19,6 +19,7 @@ GEMM: Mapping[str, Spec] = {
     "drain": (1.0, 0.3, 0.05, 10.0), "stream": (1.0, 0.06, 0.5, 1.5), "split": (2.0, 0.6, 0.05, 20.0),
     "convert": (0.6, 0.5, 0.01, 10.0), "start_s": (6e-6, 0.5, 1e-8, 1e-4),
     "feed": (0.25, 0.6, 0.01, 3.0), "host_s": (25e-6, 0.5, 1e-7, 1e-3),
+    "overlap": (4.0, 0.3, 1.0, 12.0), "wave_share": (0.5, 0.3, 0.05, 1.0),
 }  # fmt: skip
 """Products with dense weights."""
 
@@ -48,8 +49,11 @@ PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
         "feed": (0.7, 0.4, 0.02, 3.0), "wide": (0.95, 0.15, 0.1, 3.0), "softmax": (1.0, 0.4, 0.2, 10.0),
         "token_s": (0.1e-9, 0.7, 1e-13, 1e-7), "host_s": (50e-6, 0.5, 1e-7, 1e-3),
     },
-    KernelOperator.VECTOR: {"stream": (1.0, 0.5, 0.05, 1.5), "passes": (2.0, 0.6, 0.2, 20.0)},
-    KernelOperator.COLLECTIVE: {},
+    KernelOperator.VECTOR: {
+        "passes": (1.3, 0.5, 0.2, 20.0), "start_s": (5e-6, 0.8, 1e-8, 1e-3),
+        "efficiency": (0.1, 0.8, 1e-3, 2.0),
+    },
+    KernelOperator.COLLECTIVE: {"host_s": (15e-6, 0.7, 1e-8, 1e-3)},
 }  # fmt: skip
 """By operator and field."""
 
@@ -74,6 +78,7 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Spec]] = {
 
 STATED: frozenset[tuple[KernelOperator, str]] = frozenset({
     (KernelOperator.GEMM, "feed"), (KernelOperator.GEMM, "split"), (KernelOperator.GEMM, "convert"),
+    (KernelOperator.VECTOR, "efficiency"),
 })  # fmt: skip
 """Factors that are fitted only where the stack states one."""
 
@@ -100,7 +105,9 @@ def runtime_priors(runtime: Runtime) -> Mapping[str, Prior]:
         found |= {f"{head}.{name}": prior for name, prior in _kernel_priors(kernel).items()}
         for protocol in kernel.protocols:
             entries = _protocol_priors(protocol)
-            found |= {f"{head}.protocols.{protocol.protocol}.{name}": one for name, one in entries.items()}
+            found |= {
+                f"{head}.protocols.{protocol.protocol}.{name}": one for name, one in entries.items()
+            }
     return found
 
 

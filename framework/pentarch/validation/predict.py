@@ -200,14 +200,14 @@ def predict_all(rows: Sequence[KernelRow], library: "Library") -> Predicted:
         backend = library.backend_of(device)
         system = System(name=name, device=name, devices_per_board=per_board)
         machine = on_boards(describe(backend, device, 1), system)
-        distinct: dict[int, int] = {}
+        distinct: dict[Work, int] = {}
         for index in members:
-            distinct.setdefault(id(rows[index].parts), index)
+            distinct.setdefault(_work(rows[index]), index)
         firsts = list(distinct.values())
         place = {key: at for at, key in enumerate(distinct)}
         plain = KernelBatch.of([rows[index] for index in firsts], machine).rooflines(machine)
         stacks = _by_runtime(rows, members)
-        found: dict[tuple[str, int], float] = {}
+        found: dict[tuple[str, Work], float] = {}
         for runtime, keys in stacks.items():
             chosen = [distinct[key] for key in keys]
             batch = KernelBatch.of([rows[index] for index in chosen], machine)
@@ -215,7 +215,7 @@ def predict_all(rows: Sequence[KernelRow], library: "Library") -> Predicted:
             times = batch.seconds(machine, backend, stack)[:, 0]
             found |= {(runtime, key): time for key, time in zip(keys, times.tolist(), strict=True)}
         for index in members:
-            key = id(rows[index].parts)
+            key = _work(rows[index])
             if not rows[index].runtimes:
                 raise InputError(f"{rows[index].file}: {rows[index].label} names no runtime.")
             seconds[index] = np.median([found[name, key] for name in rows[index].runtimes])
@@ -223,9 +223,18 @@ def predict_all(rows: Sequence[KernelRow], library: "Library") -> Predicted:
     return Predicted(seconds=seconds, rooflines=rooflines)
 
 
-def _by_runtime(rows: Sequence[KernelRow], members: Sequence[int]) -> Mapping[str, tuple[int, ...]]:
-    found: dict[str, dict[int, None]] = {}
+Work = tuple[int, float | None, float | None]
+"""What rows that need to be costed only once have in common: their parts, which rows of one line
+share, and what the timing loop leaves in the cache."""
+
+
+def _work(row: KernelRow) -> Work:
+    return id(row.parts), row.copies, row.footprint
+
+
+def _by_runtime(rows: Sequence[KernelRow], members: Sequence[int]) -> Mapping[str, tuple[Work, ...]]:
+    found: dict[str, dict[Work, None]] = {}
     for index in members:
         for runtime in rows[index].runtimes:
-            found.setdefault(runtime, {}).setdefault(id(rows[index].parts))
+            found.setdefault(runtime, {}).setdefault(_work(rows[index]))
     return {runtime: tuple(keys) for runtime, keys in found.items()}

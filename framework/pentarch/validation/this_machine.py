@@ -23,8 +23,14 @@ from pentarch.hardware.calibration import CalibratedParameter
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.priors import Prior
 from pentarch.model import Model
+from pentarch.validation.this_machine_draft import CORE_BYTES_PER_S, Draft
 from pentarch.validation.this_machine_facts import MachineFacts, read_facts
-from pentarch.validation.this_machine_timing import Probe, Sampled, has_torch, time_probes
+from pentarch.validation.this_machine_timing import (
+    Probe,
+    Sampled,
+    probes_for,
+    time_probes,
+)
 
 if TYPE_CHECKING:
     from pentarch.catalog import Library
@@ -41,23 +47,20 @@ QUIET = 0.1
 """Quantile of the repetitions that counts: what else runs on the machine only adds time."""
 REACHED = 0.95
 """Share of the peak that a product of large matrices is taken to reach where no clock says more."""
-LEAST_SPAN, MOST_SPAN = 2**26, 2**29
-"""Bounds of the bytes that the timing loops go through."""
-SPAN_CACHES = 4
-"""Times the last-level cache that they go through, so that it keeps nothing."""
-MEMORY_SHARE = 16
-"""They take at most this part of the memory."""
 
+HELD_UP = 1.5
+"""Time of a product on all cores / on one from which on the threads must have waited for other work."""
+HELD_UP_NOTE = (
+    "a product took longer on all cores than on one, as other work held its threads up: products of all "
+    "cores do not count, and the barrier is not known"
+)
+"""What is said then."""
+IGNORED = 1e6
+"""Noise of an operator that does not count."""
 BUSY = 1.0
 """Runnable threads per hardware thread, beside one, above which other work disturbs the measurement."""
 BUSY_NOTE = "other work ran beside the measurement (load {load:.1f}): repeat it on a quiet machine"
 """What is said then."""
-CORE_BYTES_PER_S = 12e9
-"""Prior of the bandwidth of one core; that of all is so many times more, up to MOST_BYTES_PER_S."""
-MOST_BYTES_PER_S = 3e11
-"""Prior of the bandwidth of many cores: eight channels of DDR5."""
-DEFAULTS = {"clock_hz": 3e9, "simd_bytes_per_cycle": 16.0, "l2_bytes": 2.0**20, "l3_bytes": 2.0**21}
-"""Assumed where the operating system does not say: clock, SIMD width, L2 of a core, L3 per core."""
 
 MeasureProbes = Callable[[Sequence[Probe], float], Sequence[Sampled]]
 """Probes and seconds for all of them -> their times."""
@@ -87,6 +90,8 @@ class MeasuredOperator(Model):
     """Fastest tenth of the repetitions."""
     repetitions: int
     """How often it was run."""
+    used: bool
+    """Whether it counts: products of all cores do not where other work held their threads up."""
     before_s: float
     """Predicted from what the operating system says, before the fit."""
     after_s: float
@@ -160,98 +165,6 @@ def _nobody(_: str) -> None:
     """Tell nobody."""
 
 
-def probes_for(facts: MachineFacts, *, formats: frozenset[str]) -> tuple[Probe, ...]:
-    """Return the operators to time on a processor.
-
-    Args:
-        facts: The processor; the larger its cache, the more memory is gone through.
-        formats: Formats that the device multiplies: torch is timed in those of 16 bits too.
-    """
-    room = (facts.memory_bytes or 2.0**32) / MEMORY_SHARE
-    cache = facts.l3_bytes or DEFAULTS["l3_bytes"] * facts.cores
-    span = int(max(min(SPAN_CACHES * cache, room, MOST_SPAN), LEAST_SPAN))
-    single = [
-        Probe("start", (16,)), Probe("stream", (span,)), Probe("gemm", (1, 2048, 2048)),
-        Probe("gemm", (16, 2048, 2048)), Probe("gemm", (256, 1024, 1024)),
-        Probe("attention", (16, 1024, 64)),
-    ]  # fmt: skip
-    found = [replace(probe, is_single=True) for probe in single]
-    if facts.cores > 1:
-        found.append(Probe("stream", (span,)))
-        found += [
-            Probe("gemm", sizes)
-            for sizes in (
-                (1, 2048, 2048), (1, 4096, 4096), (32, 256, 256), (16, 2048, 2048), (64, 2048, 2048),
-                (256, 2048, 2048), (1024, 2048, 2048), (1024, 1024, 4096),
-            )
-        ]  # fmt: skip
-    if has_torch():
-        kinds = [kind for kind in ("fp32", "bf16") if kind in formats]
-        found += [
-            Probe(operator, sizes, software="torch", format=kind)
-            for kind in kinds
-            for operator, sizes in (
-                ("gemm", (1, 4096, 4096)), ("gemm", (64, 2048, 2048)), ("gemm", (1024, 2048, 2048)),
-                ("attention", (16, 1024, 64)),
-            )
-        ]  # fmt: skip
-    return tuple(replace(probe, span_bytes=span) for probe in found)
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A device before anything was measured: facts, and assumptions where there are none."""
-
-    values: Mapping[str, Any]
-    """Fields of the device."""
-    sources: Mapping[str, Mapping[str, str]]
-    """Source and grade by field."""
-    notes: tuple[str, ...]
-    """What is not known."""
-
-    @classmethod
-    def of(cls, facts: MachineFacts, name: str) -> "Draft":
-        """Return the device that facts describe."""
-        system = {"source": f"operating system: {facts.model or 'name unknown'}", "grade": "pub"}
-        assumed = {"source": "assumption: nothing on this machine says it", "grade": "asm"}
-        derived = {
-            "source": "from the instruction sets that the operating system lists",
-            "grade": "der",
-        }
-        total = min(CORE_BYTES_PER_S * facts.cores, MOST_BYTES_PER_S)
-        values: dict[str, Any] = {
-            "name": name, "about": f"{facts.model or 'Unknown processor'}, measured.", "cores": facts.cores,
-            "memory": "ddr5", "memory_channels": 1, "channel_bytes_per_s": total,
-            "memory_efficiency": 1.0, "core_bytes_per_s": CORE_BYTES_PER_S,
-        }  # fmt: skip
-        sources = {"*": assumed, "cores": system}
-        stated = {
-            "clock_hz": facts.clock_hz, "simd_bytes_per_cycle": facts.simd_bytes_per_cycle,
-            "l2_bytes": facts.l2_bytes, "l3_bytes": facts.l3_bytes, "memory_bytes": facts.memory_bytes,
-        }  # fmt: skip
-        defaults = {
-            **DEFAULTS, "l3_bytes": DEFAULTS["l3_bytes"] * facts.cores, "memory_bytes": 2.0**33,
-        }  # fmt: skip
-        missing = [field for field, value in stated.items() if value is None]
-        values |= {
-            field: defaults[field] if value is None else value for field, value in stated.items()
-        }
-        sources |= {field: system for field, value in stated.items() if value is not None}
-        if facts.simd_bytes_per_cycle is not None:
-            sources["simd_bytes_per_cycle"] = derived
-        notes = [f"not known, assumed: {', '.join(missing)}"] if missing else []
-        notes.append("not known: power limit, price, type of memory (taken as ddr5), year")
-        for field, rates in (
-            ("dot_macs_per_cycle", facts.dot_macs_per_cycle),
-            ("matrix_macs_per_cycle", facts.matrix_macs_per_cycle),
-        ):
-            if rates:
-                values[field], sources[field] = rates, derived
-        if facts.matrix_macs_per_cycle:
-            values["matrix_unit"], sources["matrix_unit"] = "AMX", derived
-        return cls(values, sources, tuple(notes))
-
-
 class _MachineModel:
     """Predicts probes on a drafted device; those of one core on one core's share of it."""
 
@@ -265,6 +178,8 @@ class _MachineModel:
         self._runtime = library.runtime("ideal")
         values = {**draft.values, "sources": draft.sources}
         self.device: Device = read_model(self.backend.device_model, values, where="this machine")
+        self._is_many = draft.values["cores"] > 1
+        self._total = float(draft.values["channel_bytes_per_s"])
 
     @property
     def formats(self) -> frozenset[str]:
@@ -297,47 +212,88 @@ class _MachineModel:
         from pentarch.validation.predict import KernelBatch
 
         changes = dict(columns)
-        if is_single:  # one core streams what it can draw
+        if is_single and self._is_many:  # one core streams what it can draw
             every, own = (
                 columns.get(name, np.full(length, float(getattr(self.device, name))))
                 for name in ("channel_bytes_per_s", "core_bytes_per_s")
             )
             changes |= {"cores": np.ones(length), "channel_bytes_per_s": np.minimum(every, own)}
+        elif not self._is_many:  # one core is all of them
+            changes["core_bytes_per_s"] = columns.get(
+                "channel_bytes_per_s", np.full(length, self._total)
+            )
         machine = describe(self.backend, self.device, length, changes)
         rows = [
             KernelRow(
                 file="", label=probe.label, device="", operator=probe.operator, precision=probe.format,
                 subset="main", runtimes=("ideal",), measured_s=1.0, parts=probe.parts,
+                copies=None if probe.span_bytes else 1.0,
             )
             for probe in probes
         ]  # fmt: skip
         return KernelBatch.of(rows, machine).seconds(machine, self.backend, self._runtime)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    """Timed operators as a fit takes them."""
+
+    probes: tuple[Probe, ...]
+    """What was run, R operators."""
+    seconds: Floats
+    """What counts of the repetitions, (R,)."""
+    noise: Floats
+    """Expected standard deviation of the logarithm, (R,); endless where an operator does not count."""
+
+    @classmethod
+    def of(cls, sampled: Sequence[Sampled]) -> "_Observed":
+        probes = tuple(one.probe for one in sampled)
+        seconds = np.array([np.quantile(one.seconds, QUIET) for one in sampled])
+        # What other work disturbed says less: its repetitions differ more.
+        spread = np.log([np.median(one.seconds) for one in sampled]) - np.log(seconds)
+        noise = np.hypot(MODEL_NOISE, spread)
+        if _is_held_up(dict(zip(probes, seconds.tolist(), strict=True))):
+            threaded = [not probe.is_single and probe.operator != "stream" for probe in probes]
+            noise = np.where(threaded, IGNORED, noise)
+        return cls(probes, seconds, noise)
+
+    @property
+    def used(self) -> list[bool]:
+        """Whether each operator counts."""
+        return [noise < IGNORED for noise in self.noise.tolist()]
+
+
+def _is_held_up(seconds: Mapping[Probe, float]) -> bool:
+    """Return whether all cores took longer for a product than one of them alone."""
+    return any(
+        time > HELD_UP * seconds.get(replace(probe, is_single=True), math.inf)
+        for probe, time in seconds.items()
+        if probe.operator == "gemm"
+    )
+
+
 def _fitted(model: _MachineModel, draft: Draft, sampled: Sequence[Sampled]) -> ThisMachine:
     from pentarch.validation.fit import Observations, fit_parameters
 
-    probes = [one.probe for one in sampled]
-    measured = np.array([np.quantile(one.seconds, QUIET) for one in sampled])
-    # What other work disturbed says less: its repetitions differ more.
-    spread = np.array([np.log(np.median(one.seconds)) for one in sampled]) - np.log(measured)
-    at_facts = model.seconds(probes, {"clock_hz": np.array([float(draft.values["clock_hz"])])})[
-        :, 0
-    ]
+    observed = _Observed.of(sampled)
+    probes, measured = observed.probes, observed.seconds
+    stated = {"clock_hz": np.array([float(draft.values["clock_hz"])])}
+    at_facts = model.seconds(probes, stated)[:, 0]
     clock, note = _reached_clock(draft, probes, measured)
-    fit = fit_parameters(
-        lambda columns: model.seconds(
-            probes, {**columns, "clock_hz": np.full(len(next(iter(columns.values()))), clock)}
-        ),
-        Observations(measured, np.hypot(MODEL_NOISE, spread)),
-        _priors(draft, probes),
-    )
+
+    def predict(columns: Mapping[str, Floats]) -> Floats:
+        length = len(next(iter(columns.values())))
+        return model.seconds(probes, {**columns, "clock_hz": np.full(length, clock)})
+
+    fit = fit_parameters(predict, Observations(measured, observed.noise), _priors(draft, probes))
     operators = tuple(
         MeasuredOperator(
             label=one.probe.label, operator=one.probe.operator, measured_s=float(time),
-            repetitions=len(one.seconds), before_s=float(first), after_s=float(last),
+            repetitions=len(one.seconds), used=used, before_s=float(first), after_s=float(last),
         )
-        for one, time, first, last in zip(sampled, measured, at_facts, fit.after, strict=True)
+        for one, time, used, first, last in zip(
+            sampled, measured, observed.used, at_facts, fit.after, strict=True
+        )
     )  # fmt: skip
     parameters = {
         name: CalibratedParameter(
@@ -345,10 +301,11 @@ def _fitted(model: _MachineModel, draft: Draft, sampled: Sequence[Sampled]) -> T
         )
         for name, one in fit.estimates.items()
     }
+    held_up = () if all(observed.used) else (HELD_UP_NOTE,)
     return ThisMachine(
         device=_document(draft, fit, clock, sampled), parameters=parameters,
         before=_errors(operators, "before_s"), after=_errors(operators, "after_s"), operators=operators,
-        notes=(*draft.notes, *note, *_unidentified(fit)),
+        notes=(*draft.notes, *held_up, *note, *_unidentified(fit)),
     )  # fmt: skip
 
 
@@ -383,7 +340,9 @@ def _priors(draft: Draft, probes: Sequence[Probe]) -> dict[str, Prior]:
         "l3_bytes_per_cycle": Prior(10.0, 0.5, 0.5, 256.0, reason),
         "transcendental_share": Prior(0.1, 0.7, 0.002, 1.0, reason),
     }
-    if draft.values["cores"] > 1:
+    if draft.values["cores"] == 1:
+        del found["core_bytes_per_s"]  # one core is all of them
+    else:
         found["line_transfer_s"] = Prior(5e-8, 1.0, 1e-9, 1e-4, reason)
     for kind in sorted({probe.format for probe in probes} - {"fp32"}):
         found[f"format_efficiency.{kind}"] = Prior(0.8, 0.7, 0.005, 1.0, reason)
@@ -402,6 +361,8 @@ def _unidentified(fit: "Fit") -> tuple[str, ...]:
 def _errors(operators: Sequence[MeasuredOperator], field: str) -> dict[str, Errors]:
     groups: dict[str, list[float]] = {"all": []}
     for one in operators:
+        if not one.used:
+            continue
         ratio = getattr(one, field) / one.measured_s
         groups["all"].append(ratio)
         groups.setdefault(one.operator, []).append(ratio)
@@ -446,6 +407,9 @@ def _document(draft: Draft, fit: "Fit", clock: float, sampled: Sequence[Sampled]
         )
     if factors:
         values["format_efficiency"] = factors
+    if values["cores"] == 1:
+        values["core_bytes_per_s"] = values["channel_bytes_per_s"]
+        sources["core_bytes_per_s"] = sources["channel_bytes_per_s"]
     both = "memory_channels", "memory_efficiency"
     text = f"{measured}: the bandwidth that streams of all cores reach, as one channel"
     sources |= {name: {"source": text, "grade": "meas"} for name in both}

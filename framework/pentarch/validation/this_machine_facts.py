@@ -170,8 +170,8 @@ def _caches(folder: Path, allowed: tuple[int, ...]) -> dict[int, float]:
             if level and level.isdigit() and match and kind != "Instruction":
                 seen[int(level), shared or str(thread)] = int(match[1]) * _UNITS[match[2]]
     found: dict[int, float] = {}
-    for (level, _), size_bytes in seen.items():
-        found[level] = size_bytes if level < 3 else found.get(level, 0.0) + size_bytes
+    for (number, _), size_bytes in seen.items():
+        found[number] = size_bytes if number < 3 else found.get(number, 0.0) + size_bytes
     return found
 
 

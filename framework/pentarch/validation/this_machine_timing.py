@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pentarch.errors import InputError
 from pentarch.validation.kernels import AttentionPart, GemmPart, Part, VectorPart
+from pentarch.validation.this_machine_facts import MachineFacts
 
 LEAST_REPETITIONS = 5
 """Times that a probe is run at least, whatever its share of the time."""
@@ -38,6 +39,17 @@ PATIENCE = 3.0
 """Times its share of the time after which a process of probes is given up."""
 SLACK_S = 20.0
 """Time that such a process may take to start and to allocate."""
+LEAST_SPAN, MOST_SPAN = 2**26, 2**29
+"""Bounds of the bytes that the timing loops go through."""
+SPAN_CACHES = 4
+"""Times the last-level cache that they go through, so that it keeps nothing."""
+MEMORY_SHARE = 16
+"""They take at most this part of the memory."""
+BARRIER_SIZES = (64, 96, 64)
+"""A product so small that threads wait for one another as long as they work, and no smaller: libraries
+run those on one thread."""
+CACHE_BYTES = 2**21
+"""Last-level cache of one core where the operating system does not say."""
 
 Call = Callable[[], object]
 
@@ -47,9 +59,9 @@ class Probe:
     """One operator to be timed."""
 
     operator: str
-    """stream, gemm, attention or start."""
+    """stream, gemm, attention, exp or start."""
     sizes: tuple[int, ...]
-    """stream: bytes; gemm: m, k, n; attention: heads, tokens, head dimension; start: values."""
+    """stream: bytes; gemm: m, k, n; attention: heads, tokens, head dimension; exp, start: values."""
     is_single: bool = False
     """Whether one core runs it; else all."""
     software: str = "numpy"
@@ -57,7 +69,8 @@ class Probe:
     format: str = "fp32"
     """Number format of the operands."""
     span_bytes: int = 2**26
-    """Bytes of operands that the timing loop goes through, so that caches do not keep them."""
+    """Bytes of weights that the timing loop goes through, so that caches do not keep them; 0 to let
+    them."""
 
     @property
     def label(self) -> str:
@@ -74,6 +87,8 @@ class Probe:
             return (VectorPart("stream", bytes_in=size, bytes_out=0.0, reduce=size / WORD_BYTES),)
         if self.operator == "start":
             return (VectorPart("start", bytes_in=0.0, bytes_out=0.0, elementwise=self.sizes[0]),)
+        if self.operator == "exp":
+            return (VectorPart("exp", bytes_in=0.0, bytes_out=0.0, transcendental=self.sizes[0]),)
         if self.operator == "gemm":
             m, k, n = self.sizes
             return (GemmPart(m, k, n, self.format, self.format, self.format),)
@@ -99,6 +114,46 @@ def _attention_passes(heads: int, tokens: int, width: int) -> tuple[Part, ...]:
         VectorPart("divide", bytes_in=size, bytes_out=size, elementwise=scores),
         GemmPart(tokens, tokens, width, *formats, name="values"),
     )
+
+
+def probes_for(facts: MachineFacts, *, formats: frozenset[str]) -> tuple[Probe, ...]:
+    """Return the operators to time on a processor.
+
+    Args:
+        facts: The processor; the larger its cache, the more memory is gone through.
+        formats: Formats that the device multiplies: torch is timed in those of 16 bits too.
+    """
+    room = (facts.memory_bytes or 2.0**32) / MEMORY_SHARE
+    cache = facts.l3_bytes or CACHE_BYTES * facts.cores
+    span = int(max(min(SPAN_CACHES * cache, room, MOST_SPAN), LEAST_SPAN))
+    single = [
+        Probe("start", (16,)),
+        Probe("exp", (8192,)), Probe("stream", (span,)), Probe("gemm", (1, 2048, 2048)),
+        Probe("gemm", (16, 2048, 2048)), Probe("gemm", (256, 1024, 1024)),
+        Probe("attention", (16, 1024, 64)),
+    ]  # fmt: skip
+    found = [replace(probe, is_single=True) for probe in single]
+    if facts.cores > 1:
+        found.append(Probe("stream", (span,)))
+        found.append(Probe("gemm", BARRIER_SIZES, span_bytes=0))
+        found += [
+            Probe("gemm", sizes)
+            for sizes in (
+                (1, 2048, 2048), (1, 4096, 4096), (32, 256, 256), (16, 2048, 2048), (64, 2048, 2048),
+                (256, 2048, 2048), (1024, 2048, 2048), (1024, 1024, 4096),
+            )
+        ]  # fmt: skip
+    if has_torch():
+        kinds = [kind for kind in ("fp32", "bf16") if kind in formats]
+        found += [
+            Probe(operator, sizes, software="torch", format=kind)
+            for kind in kinds
+            for operator, sizes in (
+                ("gemm", (1, 4096, 4096)), ("gemm", (64, 2048, 2048)), ("gemm", (1024, 2048, 2048)),
+                ("attention", (16, 1024, 64)),
+            )
+        ]  # fmt: skip
+    return tuple(replace(probe, span_bytes=min(probe.span_bytes, 1) * span) for probe in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +264,7 @@ def prepared(probe: Probe) -> Iterator[Call]:
     if probe.software == "torch":
         yield _torch(probe)
         return
-    makers = {"gemm": _product, "attention": _attention, "start": _start}
+    makers = {"gemm": _product, "attention": _attention, "exp": _exp, "start": _start}
     yield makers[probe.operator](probe)
 
 
@@ -275,6 +330,12 @@ def _start(probe: Probe) -> Call:
     values = np.ones(probe.sizes[0], dtype=np.float32)
     out = np.empty_like(values)
     return lambda: np.add(values, values, out=out)
+
+
+def _exp(probe: Probe) -> Call:
+    values = np.full(probe.sizes[0], 0.1, dtype=np.float32)
+    out = np.empty_like(values)
+    return lambda: np.exp(values, out=out)
 
 
 def _torch(probe: Probe) -> Call:

@@ -45,7 +45,7 @@ def routing_skew(name: str) -> float:
     found = _ZIPF.fullmatch(name)
     if found is None or not 0 < float(found.group(1)) <= 10:
         raise ValueError(
-            f"uniform, worst, or zipf(ALPHA) with an exponent above 0 and at most 10; found {name!r}"
+            f"uniform, worst, or zipf(ALPHA) with an exponent above 0 and at most 10"
         )
     return float(found.group(1))
 

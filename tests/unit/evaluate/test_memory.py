@@ -92,8 +92,10 @@ def resident(buffer_bytes: float, **level: Any) -> tuple[float, float, float]:
         **{name: getattr(machine, name) for name in machine.__slots__}
         | {"levels": (machine.levels[0], buffer)}
     )
-    use = memory_use(given.table, changed, Runtime(name="ideal"), np.ones(1))
-    found = choose_residency(given.table, changed, Holding(use.weights, use.kv, np.ones(1)))
+    runtime = Runtime(name="ideal")
+    use = memory_use(given.table, changed, runtime, np.ones(1))
+    holding = Holding(use.weights, use.kv, np.ones(1))
+    found = choose_residency(given.table, changed, holding, runtime)
     return float(found.weights[0]), float(found.kv[0]), float(found.bytes[0])
 
 

@@ -75,7 +75,8 @@ def test_the_price_is_unit_cost_times_channel_plus_design_cost_by_volume() -> No
     die = 16988 / dies / works
     package = max(8.0, die_mm2 * (4 * 0.005 + 0.005))
     expected = {
-        "die": 16988 / dies, "yield loss": die - 16988 / dies, "package": package, "memory": 8 * 8 * 5.0, "test": 0.05 * die,
+        "die": 16988 / dies, "yield loss": die - 16988 / dies, "package": package,
+        "memory": 8 * 8 * 5.0, "test": 0.05 * die,
         "assembly loss": (die + package) * (1 / 0.99 - 1),
     }  # fmt: skip
     assert cost.parts_usd is not None

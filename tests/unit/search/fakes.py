@@ -131,7 +131,7 @@ class FakeEvaluator:
             "w_per_pflops": WattsPerPflops(
                 delivered=figures["w_per_pflops.delivered"], peak=figures["w_per_pflops.peak"]
             ),
-            "energy_j": {}, "price_parts_usd": {}, "area_mm2": {}, "memory_bytes": {},
+            "energy_j": {}, "tco": {}, "price_parts_usd": {}, "area_mm2": {}, "memory_bytes": {},
             "targets": (), "operators": (), "ledger": (), "energy_ledger": (), "cost_ledger": (),
             "roofs": (), "notes": (),
             "inputs": Inputs(hash="0", version="0", grades={}),

@@ -68,7 +68,9 @@ class TestFit:
             Observations(seconds=np.full(25, 2.0), noise=np.full(25, 0.1)), {"p": prior(2.0)},
         ).estimates["p"]  # fmt: skip
         assert found.log_spread == pytest.approx(2504**-0.5, rel=0.01)
-        assert found.interval[1] / found.value == pytest.approx(np.exp(1.6449 * 2504**-0.5), rel=1e-3)
+        assert found.interval[1] / found.value == pytest.approx(
+            np.exp(1.6449 * 2504**-0.5), rel=1e-3
+        )
 
     def test_what_no_row_depends_on_stays_at_its_prior_and_says_so(self) -> None:
         priors = {"offset": prior(1.0), "slope": prior(1.0), "idle": prior(5.0, 0.3)}
@@ -127,10 +129,14 @@ class TestFit:
     def test_nothing_to_fit_is_an_error(self, rows: int) -> None:
         observed = Observations(seconds=np.ones(rows), noise=np.ones(rows))
         with pytest.raises(InputError, match="A fit needs parameters and rows"):
-            fit_parameters(lambda columns: np.ones((rows, 1)), observed, {} if rows else {"p": prior(1.0)})
+            fit_parameters(
+                lambda columns: np.ones((rows, 1)), observed, {} if rows else {"p": prior(1.0)}
+            )
 
 
-def synthetic(library: Library, changes: Mapping[str, float], word: str = "bf16") -> list[KernelRow]:
+def synthetic(
+    library: Library, changes: Mapping[str, float], word: str = "bf16"
+) -> list[KernelRow]:
     """Return GEMMs with the times of an H100 that is changed."""
     rows = [
         KernelRow(
@@ -173,7 +179,9 @@ class TestDevice:
         assert not idle.identified
         assert idle.value == library.priors("h100_sxm")["transcendental_per_cycle"].value
 
-    def test_only_what_moves_a_prediction_is_fitted_unless_it_is_named(self, library: Library) -> None:
+    def test_only_what_moves_a_prediction_is_fitted_unless_it_is_named(
+        self, library: Library
+    ) -> None:
         rows = synthetic(library, {})[:4]
         found = calibrate_device(rows, "h100_sxm", library, self.request()).calibration
         assert "kernel_start_s" in found.parameters
@@ -188,7 +196,9 @@ class TestDevice:
 
     def test_an_unknown_parameter_is_named(self, library: Library) -> None:
         with pytest.raises(UnknownNameError, match="kernel_start"):
-            calibrate_device(synthetic(library, {}), "h100_sxm", library, self.request("kernel_start"))
+            calibrate_device(
+                synthetic(library, {}), "h100_sxm", library, self.request("kernel_start")
+            )
 
     def test_a_measurement_with_several_columns_counts_once(self, library: Library) -> None:
         rows = read_rows([MEASURED / "aic_gemm.csv"], library, RowFilter())
@@ -199,7 +209,10 @@ class TestDevice:
 
     def test_a_calibration_survives_its_file(self, library: Library, tmp_path: Path) -> None:
         made = calibrate_device(
-            synthetic(library, {"kernel_start_s": 3e-6}), "h100_sxm", library, self.request(*self.NAMES)
+            synthetic(library, {"kernel_start_s": 3e-6}),
+            "h100_sxm",
+            library,
+            self.request(*self.NAMES),
         ).calibration
         path = tmp_path / "made.yaml"
         path.write_text(calibration_text(made), "utf-8")
@@ -242,7 +255,10 @@ class TestPriors:
         assert self.value("alpha") == pytest.approx(10 * 2 ** (-1 / 2))
 
     def test_a_left_out_device_has_none_of_its_own_figures(self, library: Library) -> None:
-        own, without = library.device("h100_sxm"), library.leaving_out("h100_sxm").device("h100_sxm")
+        own, without = (
+            library.device("h100_sxm"),
+            library.leaving_out("h100_sxm").device("h100_sxm"),
+        )
         assert own.k_step_s != without.k_step_s
         assert without.sources["k_step_s"].grade == "der"
         assert "h100_sxm" not in without.sources["k_step_s"].source
@@ -251,7 +267,11 @@ class TestPriors:
 class TestRuntime:
     def test_figures_of_a_kernel_set_are_recovered(self, library: Library) -> None:
         key = "kernels.gemm/fp8/fp8/Hopper"
-        truth = {f"{key}.efficiency": 0.88, f"{key}.step": 2.5, "kernels.quantize/fp8/*/Hopper.start_s": 4e-6}
+        truth = {
+            f"{key}.efficiency": 0.88,
+            f"{key}.step": 2.5,
+            "kernels.quantize/fp8/*/Hopper.start_s": 4e-6,
+        }
         rows = synthetic(library, {}, "fp8")
         stack = changed_runtime(library.runtime("vllm"), truth).for_family("Hopper")
         times = predict(rows, library.device("h100_sxm"), stack, library)
@@ -265,7 +285,9 @@ class TestRuntime:
         assert result.after["mape"] < 0.02
 
     def test_a_stack_that_ran_no_row_is_an_error(self, library: Library) -> None:
-        with pytest.raises(InputError, match="No usable row of the files was run by 'oneccl' alone"):
+        with pytest.raises(
+            InputError, match="No usable row of the files was run by 'oneccl' alone"
+        ):
             calibrate_runtime(
                 synthetic(library, {}), "oneccl", library, FitRequest(name="made", date=DAY)
             )

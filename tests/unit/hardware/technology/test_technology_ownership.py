@@ -69,7 +69,9 @@ def test_operation_as_a_share_of_the_price_for_many_designs() -> None:
         system_usd=prices, provisioned_w=None, mean_w=np.zeros(2), queries_per_s=2.0,
         utilization=1.0,
     )  # fmt: skip
-    np.testing.assert_allclose(ownership_cost(owned, terms).usd_per_query, prices * 0.011 / 2)
+    found = ownership_cost(owned, terms).usd_per_query
+    assert found is not None
+    np.testing.assert_allclose(np.asarray(found), prices * 0.011 / 2)
 
 
 def test_utilization_is_a_share() -> None:
