@@ -7,7 +7,7 @@ each with what the ones before found; with NAMEs only the steps whose name start
 is fitted with stacks held fixed and stacks with hardware held fixed, in turns. No device moves the
 prior of another, so that leaving one out leaves the fits of the others untouched; kernels that
 several devices of a family share are also fitted to each of them alone, for the same reason.
-The results depend on the files alone: the day stated is that of the newest change of `DATE`.
+The results depend on the files and the engine alone, the day stated among them: it is written here.
 """
 
 import datetime
@@ -27,9 +27,11 @@ MEASURED = ("a100_sxm", "h100_sxm", "b200_sxm", "gb200", "rtx_pro_6000_server", 
 FAMILIES = {
     "ampere": ("a100_sxm",), "hopper": ("h100_sxm",), "blackwell": ("b200_sxm", "gb200"),
     "blackwell-b200": ("b200_sxm",), "blackwell-gb200": ("gb200",),
-    "blackwell-rtx": ("rtx_pro_6000_server",),
+    "blackwell-rtx": ("rtx_pro_6000_server",), "xe2": ("b60",),
 }  # fmt: skip
 """Devices that share kernels, then each of several alone."""
+NVIDIA = tuple(FAMILIES)[:-1]
+"""Families that more than one stack was measured on."""
 FP32_FAMILIES = {
     "ampere": ("a100_pcie_40", "a100_pcie_80"), "hopper": ("h100_sxm",), "ada": ("l4",),
     "turing": ("t4",), "volta": ("v100_pcie_32",), "pascal": ("p4", "p100_pcie_16"),
@@ -42,6 +44,7 @@ TILES = (
     "kernel_start_s", "issue_efficiency", "k_step_s", "cache_bytes_per_mac", "drain_ratio",
     "tile_stream_share", "cache_share", "split_s", "overlap", "wave_share", "mac_energy_ratio",
 )  # fmt: skip
+WIDE = ("format_efficiency.fp32", "format_energy.fp32")
 ATTENTION = ("aic_context_attention", "aic_generation_attention")
 QUANTIZED = ("fp8", "nvfp4", "int8", "w4a16", "w8a16")
 
@@ -106,13 +109,11 @@ def plan() -> Iterator[Step]:
     yield from (tiles(device) for device in MEASURED)
     yield host
     yield from attention()
-    for _ in range(1):
-        yield from gemms()
-        yield from (formats(device, "fp8") for device in ("h100_sxm",))
-        yield from (
-            formats(device, "fp8", "fp4") for device in ("b200_sxm", "gb200", "rtx_pro_6000_server")
-        )
-        yield formats("a100_sxm", "int8")
+    yield from gemms()
+    yield formats("a100_sxm", "int8")
+    yield formats("h100_sxm", "fp8")
+    for device in ("b200_sxm", "gb200", "rtx_pro_6000_server"):
+        yield formats(device, "fp8", "fp4")
     yield from gemms()
     yield from collectives()
     yield from experts()
@@ -122,7 +123,7 @@ def plan() -> Iterator[Step]:
 def attention() -> Iterator[Step]:
     """Yield the fits of attention kernels."""
     for runtime in ("vllm", "sglang", "trtllm"):
-        yield from (stack(runtime, "attention", family, ATTENTION) for family in FAMILIES)
+        yield from (stack(runtime, "attention", family, ATTENTION) for family in NVIDIA)
     yield stack("vllm-xpu", "attention", "xe2", ATTENTION)
 
 
@@ -130,7 +131,7 @@ def gemms() -> Iterator[Step]:
     """Yield the fits of quantized GEMM kernels."""
     yield from (stack("trtllm", "gemm", "ampere", ("aic_gemm",), *QUANTIZED),)
     for runtime in ("vllm", "sglang", "trtllm"):
-        for family in FAMILIES:
+        for family in NVIDIA:
             if family != "ampere":
                 yield stack(runtime, "gemm", family, ("aic_gemm",), *QUANTIZED)
     yield stack("vllm-xpu", "gemm", "xe2", ("aic_gemm",), *QUANTIZED)
@@ -140,15 +141,14 @@ def collectives() -> Iterator[Step]:
     """Yield the fits of collectives."""
     for runtime in ("nccl-tests", "vllm", "sglang", "trtllm"):
         yield from (
-            stack(runtime, "collectives", family, ("aic_collectives",)) for family in FAMILIES
+            stack(runtime, "collectives", family, ("aic_collectives",)) for family in NVIDIA
         )
-    yield stack("vllm-xpu", "collectives", "xe2", ("aic_collectives",))
     yield stack("oneccl", "collectives", "xe2", ("aic_collectives",))
 
 
 def experts() -> Iterator[Step]:
     """Yield the fits of mixtures of experts."""
-    yield from (stack("vllm", "moe", family, ("aic_moe",)) for family in FAMILIES)
+    yield from (stack("vllm", "moe", family, ("aic_moe",)) for family in NVIDIA)
     yield stack("vllm-xpu", "moe", "xe2", ("aic_moe",))
 
 
@@ -156,19 +156,33 @@ def others() -> Iterator[Step]:
     """Yield the fits to single operators of a framework, and of the devices that only those measured."""
     yield Step("a40-gemm", ("vidur_ops",), device="a40", parameters=TILES, operators=("gemm",))
     compass = ("llmcompass_ops",)
-    yield Step("timed-calls-launch", compass, runtime="timed-calls", parameters=("launch_s",), operators=("gemm",))
+    yield Step(
+        "timed-calls-launch",
+        compass,
+        runtime="timed-calls",
+        parameters=("launch_s",),
+        operators=("gemm",),
+    )
     for _ in range(2):
         yield Step("mi210-gemm", compass, device="mi210", parameters=TILES, operators=("gemm",))
         for device in ("a100_sxm", "mi210"):
-            yield Step(f"timed-calls-{device}", compass, runtime="timed-calls", operators=("gemm", "vector"), devices=(device,))
+            yield Step(
+                f"timed-calls-{device}",
+                compass,
+                runtime="timed-calls",
+                operators=("gemm", "vector"),
+                devices=(device,),
+            )
     yield Step("timed-calls-collectives", compass, runtime="timed-calls", operators=("all_reduce",))
     eager = ("neusight_fp32_ops",)
     for _ in range(2):
-        yield Step("framework-eager-launch", eager, runtime="framework-eager", parameters=("launch_s",))
+        yield Step(
+            "framework-eager-launch", eager, runtime="framework-eager", parameters=("launch_s",)
+        )
         for device in FP32:
             yield Step(
                 f"{device}-fp32", eager, device=device, operators=("gemm", "vector"),
-                parameters=("format_efficiency.fp32", "format_energy.fp32", *(() if device in MEASURED else ("memory_efficiency",))),
+                parameters=WIDE if device in MEASURED else (*WIDE, "memory_efficiency"),
             )  # fmt: skip
         for family, devices in FP32_FAMILIES.items():
             yield Step(

@@ -198,7 +198,8 @@ def test_a14_cached_keys_and_values_cut_the_computation_and_add_data(library: Li
     # 294,784 / 1,279 = 230 times; attention's share grows with the square.
     assert executed / kept.useful_flops == pytest.approx(256 * 1151.5 / 1279, rel=0.05)
     assert anew.useful_flops == kept.useful_flops
-    assert anew.mfu.query is not None and anew.hfu is not None
+    assert anew.mfu.query is not None
+    assert anew.hfu is not None
     assert anew.hfu / anew.mfu.query == pytest.approx(executed / kept.useful_flops, rel=0.05)
     # State: 2 x 96 layers x 12,288 values a token in fp8, over 8 devices, half a block on top.
     state = 2 * 96 * 12288 * (1280 + 8) / 8
@@ -213,10 +214,12 @@ def test_a14_cached_keys_and_values_cut_the_computation_and_add_data(library: Li
     )
     say(f"A14 state read: {reads / 1e12:.3g} TB, beside 255 times the weights")
     assert reads == pytest.approx(2 * 96 * 12288 * 293_760, rel=0.02)
-    assert kept.query_s is not None and anew.query_s is not None
+    assert kept.query_s is not None
+    assert anew.query_s is not None
     say(f"A14 latency: {kept.query_s:.3g} s with a cache, {anew.query_s:.3g} s without")
     # At best the peak without, and the bandwidth with a cache: 6.5 s against 1.7 s.
     assert anew.query_s > executed / (8 * 1978.9e12) > 3 * reads / (8 * 3.35e12)
     assert anew.query_s > 3 * kept.query_s > 3 * 255 * 174.0e9 / (8 * 3.35e12)
-    assert anew.query_j is not None and kept.query_j is not None
+    assert anew.query_j is not None
+    assert kept.query_j is not None
     assert anew.query_j > 3 * kept.query_j

@@ -19,53 +19,63 @@ PRINTED = ("mape", "median_ape", "bias")
 """Errors that the text shows."""
 
 
+Files = Annotated[
+    list[Path] | None, typer.Argument(metavar="FILE...", help="CSV files of measured kernels.")
+]
+DeviceName = Annotated[
+    str | None, typer.Option("--device", metavar="D", help="Fit this device, stacks held fixed.")
+]
+RuntimeName = Annotated[
+    str | None, typer.Option("--runtime", metavar="R", help="Fit this stack, devices held fixed.")
+]
+ThisMachine = Annotated[
+    bool,
+    typer.Option("--this-machine", help="Measure the processor it runs on, make a device of it."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="PATH", help="File (.yaml) or folder to write. [default: .]"),
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--parameter", help="Fit only this one; may be repeated.")
+]
+Operators = Annotated[
+    list[str] | None, typer.Option("--operator", help="Use only its rows; may be repeated.")
+]
+PrecisionNames = Annotated[
+    list[str] | None, typer.Option("--precision", help="Use only its rows; may be repeated.")
+]
+LeftOut = Annotated[
+    str | None,
+    typer.Option(
+        "--leave-out", metavar="DEVICE|FAMILY", help="Fit as if it had never been measured."
+    ),
+]
+Independent = Annotated[
+    bool, typer.Option("--independent", help="Let no other device move the priors.")
+]
+Day = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="Day to state. [default: today]"),
+]
+Seconds = Annotated[
+    float, typer.Option("--seconds", help="Time for measuring with --this-machine.")
+]
+
+
 def calibrate(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE...", help="CSV files of measured kernels.")
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="D", help="Fit this device, stacks held fixed."),
-    ] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option("--runtime", metavar="R", help="Fit this stack, devices held fixed."),
-    ] = None,
-    this_machine: Annotated[
-        bool,
-        typer.Option(
-            "--this-machine", help="Measure the processor it runs on, make a device of it."
-        ),
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="PATH", help="File (.yaml) or folder to write. [default: .]"),
-    ] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", help="Fit only this one; may be repeated.")
-    ] = None,
-    operator: Annotated[
-        list[str] | None, typer.Option("--operator", help="Use only its rows; may be repeated.")
-    ] = None,
-    precision: Annotated[
-        list[str] | None, typer.Option("--precision", help="Use only its rows; may be repeated.")
-    ] = None,
-    leave_out: Annotated[
-        str | None,
-        typer.Option(
-            "--leave-out", metavar="DEVICE|FAMILY", help="Fit as if it had never been measured."
-        ),
-    ] = None,
-    independent: Annotated[
-        bool, typer.Option("--independent", help="Let no other device move the priors.")
-    ] = False,
-    date: Annotated[
-        str | None,
-        typer.Option("--date", metavar="YYYY-MM-DD", help="Day to state. [default: today]"),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="Time for measuring with --this-machine.")
-    ] = 20.0,
+    paths: Files = None,
+    device: DeviceName = None,
+    runtime: RuntimeName = None,
+    this_machine: ThisMachine = False,
+    out: Out = None,
+    parameter: Parameters = None,
+    operator: Operators = None,
+    precision: PrecisionNames = None,
+    leave_out: LeftOut = None,
+    independent: Independent = False,
+    date: Day = None,
+    seconds: Seconds = 20.0,
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -30,7 +30,15 @@ class MappingObjective(StrEnum):
     EDP = "edp"
 
 
+BUFFER_OPTIONS = ("word_bytes", "partial_bytes", "convention", "perfect")
+"""Options that describe one buffer; a device states them itself."""
+
+DEVICE_OPTIONS = ("weights", "activations", "runtime")
+"""Options that only a device has a use for."""
+
+
 def map_(
+    context: typer.Context,
     m: Dimension,
     k: Dimension,
     n: Dimension,
@@ -63,12 +71,14 @@ def map_(
     The GEMM is C[M,N] = A[M,K] B[K,N].
     """
     from pentarch.errors import InputError
-    from pentarch.evaluate.gemm_study import study_behind_buffer, study_on_device
+    from pentarch.evaluate.gemm_study import GemmStudy, study_behind_buffer, study_on_device
     from pentarch.mapping.single import GemmShape
+    from pentarch.results import Infeasible
     from pentarch.units import parse
 
     if (device is None) == (buffer is None):
         raise InputError("Name either `--device D` or `--buffer BYTES`, and not both.")
+    _refuse(context, DEVICE_OPTIONS if device is None else BUFFER_OPTIONS, beside_device=device)
     if device is not None:
         found_device = library().device(device)
         study = study_on_device(
@@ -83,13 +93,59 @@ def map_(
             )
         partial = word_bytes if partial_bytes is None else partial_bytes
         shape = GemmShape(m, k, n, word_bytes, word_bytes, word_bytes, partial, partial)
-        study = study_behind_buffer(
-            shape, parse(str(buffer), "B"), convention=convention.value, perfect=perfect
-        )
+        capacity = parse(str(buffer), "B")
+        _check_positive({"--buffer": capacity, "--word-bytes": word_bytes, "--partial-bytes": partial})
+        study = study_behind_buffer(shape, capacity, convention=convention.value, perfect=perfect)
     if as_json:
-        print_json(study)
+        unknown = dict.fromkeys(GemmStudy.model_fields) if isinstance(study, Infeasible) else {}
+        print_json({**unknown, **study.model_dump(mode="json")} if unknown else study)
     else:
         _print(study)
+
+
+def _refuse(
+    context: typer.Context, names: tuple[str, ...], *, beside_device: str | None
+) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        InputError: One of them was given.
+    """
+    from pentarch.errors import InputError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            if beside_device is None:
+                raise InputError(
+                    f"`{option}` describes a product on a device and means nothing behind `--buffer`. "
+                    "Leave it out, or name a `--device`; `--word-bytes` and `--partial-bytes` are the "
+                    "words behind a buffer."
+                )
+            raise InputError(
+                f"`{option}` describes a single buffer and means nothing on a device: "
+                f"{beside_device} states its own buffers. Leave it out, or name a `--buffer`; "
+                "`--weights` and `--activations` are the formats on a device."
+            )
+
+
+def _check_positive(sizes: dict[str, float]) -> None:
+    """Refuse sizes that are no sizes.
+
+    Raises:
+        InputError: One is not positive and finite.
+    """
+    import math
+
+    from pentarch.errors import InputError
+
+    for option, size in sizes.items():
+        if not 0.0 < size < math.inf:
+            raise InputError(
+                f"`{option}` is {size:g} bytes. Expected a positive, finite number of bytes, for "
+                f"example `{option} {'2MiB' if option == '--buffer' else '2'}`."
+            )
 
 
 def _print(study: "GemmStudy | Infeasible") -> None:

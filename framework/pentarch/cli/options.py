@@ -52,9 +52,7 @@ Acceptance = Annotated[
     float | None,
     typer.Option(min=0.0, max=1.0, help="Chance that a draft is accepted; needed with drafts."),
 ]
-DraftModel = Annotated[
-    str | None, typer.Option("--draft", help="Workload that makes the drafts.")
-]
+DraftModel = Annotated[str | None, typer.Option("--draft", help="Workload that makes the drafts.")]
 DraftShare = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="Cost of a draft as a share of the model's own step."),

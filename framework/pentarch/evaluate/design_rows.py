@@ -12,6 +12,7 @@ from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
 from pentarch.mapping.costs import AnyRows
+from pentarch.mapping.routed import reroute
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +136,7 @@ def dimensions(rows: GemmTable, sequences: Floats) -> Dimensions:
     work = tokens * np.where(is_dense, 1.0, rows.experts_per_token)
     share = np.minimum(rows.experts_per_token / np.maximum(rows.experts, 1.0), 1.0)
     visited = np.where(is_dense, 1.0, rows.experts * (1.0 - (1.0 - share) ** tokens))
+    reroute(rows, tokens, visited, work)
     m = np.maximum(work / np.where(visited > 0, visited, 1.0), 1.0)
     return Dimensions(m=m, instances=work / m)
 

@@ -98,8 +98,14 @@ def study_behind_buffer(
     """
     found = map_gemm(shape, buffer_bytes, convention=convention, perfect=perfect)
     if found is None:
+        copies = 2.0 if convention == "even_db" else 1.0
+        words = (shape.a_bytes, shape.b_bytes, shape.accumulator_bytes)
+        need = copies * sum(words)
         return Infeasible(
-            reason=f"a buffer of {buffer_bytes:g} bytes cannot hold one word of each operand"
+            reason=f"one word of each operand needs {' + '.join(f'{word:g}' for word in words)} "
+            f"{'bytes, twice for double buffers' if copies > 1 else 'bytes'} = {need:g}, the buffer has "
+            f"{buffer_bytes:g}",
+            short_bytes=need - buffer_bytes,
         )
     bound = traffic_lower_bound(shape, buffer_bytes)
     capacity, traffic = _next_step(shape, buffer_bytes, convention, perfect=perfect)

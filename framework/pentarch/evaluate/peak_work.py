@@ -6,6 +6,7 @@ from pentarch.graph.table import AttentionTable, GemmTable
 from pentarch.hardware.columns import Floats
 from pentarch.mapping.arithmetic import bits_to_bytes, resolve
 from pentarch.mapping.costs import AnyRows, RowRequest
+from pentarch.mapping.routed import reroute
 
 
 def own_macs(request: RowRequest) -> Floats:
@@ -81,6 +82,7 @@ def compulsory_bytes(request: RowRequest) -> Floats:
         experts, visits = rows.experts[:, None], rows.experts_per_token[:, None]
         share = np.minimum(visits / np.maximum(experts, 1.0), 1.0)
         visited = np.where(experts == 0, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
+        reroute(rows, tokens, visited, tokens * visits)
         return stored[:, None] * visited * fetched
     if isinstance(rows, AttentionTable):
         words = rows.kv_heads * rows.keys * cached_width(rows)

@@ -1,9 +1,8 @@
 """What stays in the outermost on-chip buffer: weights, KV cache, activations between operators.
 
 A byte that stays is not fetched again, and is a byte less for tiles. Data are taken in the order of
-memory traffic saved per byte and query; of the prefixes of that order, the last kind in it filled
-half or as far as there is room, the one with the least estimated time of a query wins, the smaller
-of equals. An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
+memory traffic saved per byte and query; of the prefixes of that order, each filled as far as there
+is room, the one with the least estimated time of a query wins, the smaller of equals. An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
 whichever is longest; traffic that hides behind arithmetic counts a hundredth, for its energy. Traffic is the
 convex relaxation of the tiling problem (an output tile fills the buffer; Hong and Kung 1981); what
 a decision really saves is found by the mapper afterwards. Weights and KV cache stay for good,
@@ -37,6 +36,9 @@ filled to the brim could not stage what streams through it."""
 INNER_TILES = 16.0
 """Tiles of the next inner buffer that a tile of the outermost one is left room for at least: an
 assumption. Behind less the shapes of both tiles decide, which the estimate does not see."""
+
+LEAST_BYTES = 262144.0
+"""Bytes of that room, at most: an assumption; larger inner tiles gain little from more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,19 +146,19 @@ def choose_residency(
     inner = _inner_bytes(machine)
     room = whole
     if not is_store:
-        least = 0.0 if inner is None else INNER_TILES * copies * inner
+        least = 0.0 if inner is None else copies * np.minimum(INNER_TILES * inner, LEAST_BYTES)
         room = np.maximum(whole - np.maximum(whole * TILE_SHARE, least), 0.0)
     tiles = np.full_like(whole, np.inf) if is_store else whole
     may_keep_kv = 1.0 if "kv" in buffer.holds else 0.0
     designs = np.empty((12, machine.length))
     for row, values in enumerate((
         tiles, room, holding.in_step, holding.kv * may_keep_kv, copies,
-        level_bandwidth(machine.levels[0]),
+        1.0 / level_bandwidth(machine.levels[0]),
     )):  # fmt: skip
         designs[row] = values
     designs[6:8] = _attention_s(table.attention, machine) / holding.copies
     designs[8:10] = _vector_s(table.vector, machine) / holding.copies
-    designs[10] = level_bandwidth(buffer)
+    designs[10] = 1.0 / level_bandwidth(buffer)
     designs[11] = np.inf if inner is None else inner
     kernel = load_keeping()
     out = np.empty((len(kernel.OUT_FIELDS), machine.length))

@@ -65,9 +65,8 @@ def lower(
         UnknownNameError: The plan names an operator that the graph does not have.
     """
     lengths = lengths_of(workload, query)
-    given = {"query": query, "precisions": precisions}
-    prefill = prefill_passes(workload, **given)
-    decode = decode_passes(workload, **given)
+    prefill = prefill_passes(workload, query=query, precisions=precisions)
+    decode = decode_passes(workload, query=query, precisions=precisions)
     placed = prefill[-1].graph
     _check_plan(plan, placed)
     drafts = _Drafts.of(workload, draft, query=query, precisions=precisions)
@@ -79,7 +78,9 @@ def lower(
         _add_collectives(rows, stage, index=index, known=known)
         stores.append(_stored(stage, placed, lengths=lengths, precisions=precisions))
     if drafts.prefill:
-        stores[0] = stores[0].beside(_add_draft(rows, drafts, lengths=lengths, precisions=precisions))
+        stores[0] = stores[0].beside(
+            _add_draft(rows, drafts, lengths=lengths, precisions=precisions)
+        )
     is_plain = query.kv_cache and not query.draft_tokens
     return OperatorTable(
         workload=workload.name,
@@ -121,12 +122,18 @@ class _Drafts:
     ) -> "_Drafts":
         if not query.draft_tokens or not query.decode_steps:
             return cls()
-        given = {"query": query, "precisions": precisions}
         if draft is not None:
-            return cls(prefill=draft_prefill(draft, **given), decode=draft_passes(draft, **given))
+            return cls(
+                prefill=draft_prefill(draft, query=query, precisions=precisions),
+                decode=draft_passes(draft, query=query, precisions=precisions),
+            )
         if not query.draft_share:
             return cls()
-        return cls(shared=draft_passes(workload, share=query.draft_share, **given))
+        return cls(
+            shared=draft_passes(
+                workload, query=query, precisions=precisions, share=query.draft_share
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +159,7 @@ def _add_draft(
 ) -> "_Store":
     """Append the rows of a draft model to the first stage, and return what it stores there."""
     placed = drafts.prefill[-1].graph
-    stage = _DraftStage(
-        tuple(_DraftPlacement(op.name, op.repeat) for op in placed.operators)
-    )
+    stage = _DraftStage(tuple(_DraftPlacement(op.name, op.repeat) for op in placed.operators))
     known = tuple(_Known.of(passes, placed) for passes in (*drafts.prefill, *drafts.decode))
     _add_stage(rows, stage, index=0, known=known)
     return _stored(stage, placed, lengths=lengths, precisions=precisions)
@@ -304,8 +309,9 @@ def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run
     """Append the row of one operator and kind of pass, or those of its contexts."""
     passes = run.passes
     copies = float(run.copies * run.repeat)
-    common = {
-        "names": passes.prefix + operator.name,
+    name = passes.prefix + operator.name
+    common: dict[str, Any] = {
+        "names": name,
         "phases": passes.phase,
         "stage": run.stage,
         "executions": copies * run.times,
@@ -314,7 +320,7 @@ def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run
         values = gemm_row(operator, share)
         values["layers"] = run.repeat
         is_stored = passes.phase is Phase.PREFILL and not operator.tied
-        values["streams_weights"] = is_stored and rows.stores(run.stage, common["names"])
+        values["streams_weights"] = is_stored and rows.stores(run.stage, name)
         values["useful"] = passes.useful_of_gemm(operator)
         values["routing_skew"] = rows.skew if operator.experts else 0.0
         values["expert_devices"] = share.ways if share.cut is Split.EXPERTS else 1
@@ -328,9 +334,7 @@ def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run
         rows.add(operator, common | vector_row(operator, share))
 
 
-def _add_collectives(
-    rows: _Rows, stage: StageLike, *, index: int, known: Sequence[_Known]
-) -> None:
+def _add_collectives(rows: _Rows, stage: StageLike, *, index: int, known: Sequence[_Known]) -> None:
     """Append rows for communication: `values` of a plan's collectives are those of one token.
 
     A collective is named for the operator in front of it, which says how many tokens there are.

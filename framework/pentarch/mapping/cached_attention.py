@@ -192,7 +192,8 @@ def _kept(case: Case, kernel: KernelSet, picked: Picked) -> Floats:
     kept = np.zeros((4, *view.kv_heads.shape))
     room = cache_room(case, kernel)
     stored, queries, outputs = _footprints(view)
-    kept[3] = kept_share(stored / view.kv_heads, room)
+    if (view.column("positions") > 1.0).any():
+        kept[3] = kept_share(stored / view.kv_heads, room)
     if state is None:
         return kept
     share = np.zeros(view.kv_heads.shape)

@@ -78,9 +78,9 @@ def least_padded(row: Array, options: Array, room: float) -> tuple[float, float]
     best = smallest
     for o in range(options.shape[0]):
         tall = options[o, 0]
-        if needed_bytes(row, tall) <= room:
-            if np.ceil(rows / tall) * tall < np.ceil(rows / best) * best:
-                best = tall
+        pads_less = np.ceil(rows / tall) * tall < np.ceil(rows / best) * best
+        if pads_less and needed_bytes(row, tall) <= room:
+            best = tall
     return best, 1.0 if needed_bytes(row, smallest) <= room else 0.0
 
 

@@ -34,13 +34,13 @@ PRODUCT_FIELDS = ("mac_s", "step_m", "step_k", "step_n")
 multiples fill the engine."""
 
 DESIGN_FIELDS = (
-    "whole", "room", "in_step", "kv", "copies", "rate", "attention_prefill_s", "attention_decode_s",
-    "vector_prefill_s", "vector_decode_s", "port", "inner",
+    "whole", "room", "in_step", "kv", "copies", "byte_s", "attention_prefill_s", "attention_decode_s",
+    "vector_prefill_s", "vector_decode_s", "port_s", "inner",
 )  # fmt: skip
 """Figures of a design: bytes of the buffer; bytes that data may take; sequences of a decode step;
 bytes of the KV cache of all queries in flight that may stay; copies of a tile (2 where tiles are
-double buffered); memory bytes per second; time of the arithmetic of one query's attention and
-vector rows, by phase; bytes per second of the buffer; bytes of a tile in the next inner buffer,
+double buffered); time of a byte of memory; time of the arithmetic of one query's attention and
+vector rows, by phase; time of a byte of the buffer; bytes of a tile in the next inner buffer,
 infinite where there is none."""
 
 OUT_FIELDS = ("weights", "experts", "kv", "prefill", "decode", "bytes", "cost_s")
@@ -50,9 +50,6 @@ activations of each phase; bytes taken for good; what decided, the estimated sec
 HIDDEN = 0.01
 """What a second of memory traffic behind arithmetic counts for: it is energy, and no time. An
 assumption; it decides where time does not."""
-
-FILLS = (1.0,)
-"""Parts of the room left that are tried for a kind of data; the next kind comes after the last."""
 
 
 @inlined
@@ -89,7 +86,7 @@ def spent(arithmetic_s: float, moved: float, inside: float, design: Array) -> fl
 
     Bytes moved cross memory and the buffer, bytes inside the buffer alone.
     """
-    memory_s, buffer_s = moved / design[5], (moved + inside) / design[10]
+    memory_s, buffer_s = moved * design[5], (moved + inside) * design[10]
     return max(arithmetic_s, memory_s, buffer_s) + HIDDEN * memory_s
 
 
@@ -241,9 +238,8 @@ def choose(rows: Array, products: Array, table: Array, designs: Array, out: Arra
                 is_taken[taken] = True
                 kept_bytes = min(sizes[taken], left)
                 left -= kept_bytes
-                for fill in FILLS:
-                    shares[taken] = fill * kept_bytes / sizes[taken]
-                    cost = estimate(rows, load, table, design, (shares, kept, best))
-                    if cost < best:
-                        best = cost
-                        settle(out, index, shares, kept, sizes, cost)
+                shares[taken] = kept_bytes / sizes[taken]
+                cost = estimate(rows, load, table, design, (shares, kept, best))
+                if cost < best:
+                    best = cost
+                    settle(out, index, shares, kept, sizes, cost)

@@ -87,8 +87,8 @@ def passes(
 def tile_seconds(
     sizes: tuple[float, float, float], tile: tuple[float, float, float], words: tuple[float, float, float],
     design: Array,
-) -> tuple[float, float, float]:  # fmt: skip
-    """Return the time of one tile on one unit: multiplying, fixed part, drawing operands.
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Return the time of one tile on one unit: multiplying, k steps, fixed part, drawing operands.
 
     Args:
         sizes: m, n and words of k that the tile multiplies.
@@ -99,11 +99,10 @@ def tile_seconds(
     m, n, depth = sizes
     rows, columns, steps = tile
     work = max(max(rows, design[12]) * columns * depth / design[1], columns * depth / design[14])
-    multiply = joined(work, steps * design[5], design[11])
     high, wide = min(rows, m), min(columns, n)
     fixed = design[4] + high * wide * words[2] / design[3]
     draw = (high * words[0] + wide * words[1]) * depth / design[2]
-    return multiply, fixed, draw
+    return work, steps * design[5], fixed, draw
 
 
 @inlined
@@ -134,13 +133,12 @@ def choose_waves(
         out: OUT_FIELDS, (14, R, N), filled.
     """
     for r in range(m.shape[0]):
-        k, n = rows[r, 0], rows[r, 1]
-        words = (rows[r, 2], rows[r, 3], rows[r, 4])
+        k, n, words = rows[r, 0], rows[r, 1], (rows[r, 2], rows[r, 3], rows[r, 4])
         for d in range(m.shape[1]):
             design, cell = designs[:, d].copy(), out[:, r, d]
             count_m, copies, q = m[r, d], instances[r, d], design[11]
-            a_all, b_all, c_all = count_m * k * words[0], k * n * words[1], count_m * n * words[2]
-            best = np.inf
+            a_all, b_all = count_m * k * words[0], k * n * words[1]
+            c_all, best = count_m * n * words[2], np.inf
             for o in range(options.shape[0]):
                 high, wide, split = options[o, 0], options[o, 1], options[o, 2]
                 steps = np.ceil(k / split / rows[r, 6])
@@ -149,35 +147,37 @@ def choose_waves(
                     continue  # a part of k without a single step is no part
                 down, across = tile_rows(count_m, high, rows[r, 7]), np.ceil(n / wide)
                 tiles = down * across * split * copies
-                whole = np.ceil(tiles / design[0])
                 waves = rounds(tiles, design[0], design[6])
                 least = waves * max(high, design[12]) * wide * depth / design[1]
                 if least >= best:
                     continue
-                multiply, fixed, draw = tile_seconds(
+                work, latency, fixed, draw = tile_seconds(
                     (count_m, n, depth), (high, wide, steps), words, design
                 )
                 drawn = (across * a_all + down * b_all) * copies
                 partial = (split - 1.0) * count_m * n * rows[r, 5] * copies
-                compute, feed = waves * (multiply + fixed), max(waves * draw, drawn / design[13])
+                compute = waves * (max(work, latency) + fixed)
+                feed = max(waves * draw, drawn / design[13])
                 if max(compute, feed) >= best:
                     continue
-                active = min(tiles, design[0])
-                aspect = np.sqrt(wide * words[1] / (high * words[0]))
+                active, aspect = min(tiles, design[0]), np.sqrt(wide * words[1] / (high * words[0]))
                 a_times, b_times = passes(design, aspect, (down, across), (a_all, b_all))
                 read = a_all * (a_times - kept[0, r, d]) + b_all * (b_times - kept[1, r, d])
                 write = c_all * (1.0 - kept[2, r, d])
                 memory = (read + write) * copies / min(design[9], active * design[10])
                 moved = (split + 1.0) * count_m * n * rows[r, 5] * copies
                 spill = design[7] + moved / (design[2] * design[0]) if split > 1.0 else 0.0
+                if max(compute, feed, memory) + spill >= best:
+                    continue
+                compute = waves * (joined(work, latency, q) + fixed)
                 time = joined_three(compute, feed, memory, q) + spill
                 if time < best:
                     best = time
                     cell[0], cell[1], cell[2], cell[3], cell[4] = o, time, compute, feed, spill
                     cell[5], cell[6], cell[7] = read * copies, write * copies, drawn + partial
-                    cell[8], cell[10], cell[11] = c_all * copies + partial, active, whole
+                    cell[8], cell[10], cell[13] = c_all * copies + partial, active, memory
                     cell[9] = tiles * depth * (high * words[0] + wide * words[1])
-                    cell[12], cell[13] = tiles * high * wide * depth, memory
+                    cell[11], cell[12] = np.ceil(tiles / design[0]), tiles * high * wide * depth
 
 
 @inlined

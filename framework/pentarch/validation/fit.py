@@ -36,6 +36,9 @@ UNFELT = 0.97
 """Share of its prior's spread from which on a parameter moved next to nothing."""
 SPREAD_LEFT = 0.8
 """A parameter is not identified when its posterior is at least so wide as this share of its prior."""
+EVIDENCE = 2.0
+"""Half the sum of squares by which predictions may get worse when a parameter goes back to its prior:
+a likelihood ratio of e^2."""
 QUANTILE = 1.6448536269514722
 """Of the normal distribution: 90 % lie within so many standard deviations."""
 
@@ -90,7 +93,8 @@ def fit_parameters(predict: Predict, observed: Observations, priors: Mapping[str
     """Fit positive parameters to measured times.
 
     A parameter that the rows do not determine goes back to its prior, and the others are fitted
-    once more beside it.
+    once more beside it. One whose logarithm is vague but that cannot go back without worse
+    predictions is determined all the same: a time may be known to be next to nothing.
 
     Args:
         predict: Predicts all rows for several sets of parameters at once.
@@ -106,20 +110,8 @@ def fit_parameters(predict: Predict, observed: Observations, priors: Mapping[str
             f"{len(observed.seconds)} rows. Name a file with rows of what is fitted."
         )
     problem = _Problem(predict, observed, dict(priors))
-    free = tuple(priors)
-    x, spread = problem.solve(free, problem.start(free))
-    known = {
-        name: left < SPREAD_LEFT * priors[name].spread
-        for name, left in zip(free, spread.tolist(), strict=True)
-    }
-    spreads = dict(zip(free, spread.tolist(), strict=True))
-    kept = tuple(name for name in free if known[name])
-    if len(kept) < len(free):
-        start = np.array([x[free.index(name)] for name in kept])
-        x, spread = problem.solve(kept, start) if kept else (start, start)
-        spreads |= dict(zip(kept, spread.tolist(), strict=True))
-    values = {name: prior.value for name, prior in priors.items()}
-    values |= dict(zip(kept, np.exp(x).tolist(), strict=True))
+    found, spreads = _settle(problem, priors)
+    values = {name: found.get(name, prior.value) for name, prior in priors.items()}
     both = problem.seconds(
         {name: np.array([priors[name].value, value]) for name, value in values.items()}
     )
@@ -127,12 +119,34 @@ def fit_parameters(predict: Predict, observed: Observations, priors: Mapping[str
         estimates={
             name: Estimate(
                 value=values[name], prior=prior, log_spread=min(spreads[name], prior.spread),
-                identified=known[name],
+                identified=name in found,
             )
             for name, prior in priors.items()
         },
         before=both[:, 0], after=both[:, 1],
     )  # fmt: skip
+
+
+def _settle(
+    problem: "_Problem", priors: Mapping[str, Prior]
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Return the values that the rows determine, and the spreads of all logarithms."""
+    free = tuple(priors)
+    middle = problem.start(free)
+    x, spread, least = problem.solve(free, middle)
+    spreads = dict(zip(free, spread.tolist(), strict=True))
+    shifts = dict(zip(free, np.abs(x - middle).tolist(), strict=True))
+    vague = [name for name in free if spreads[name] >= SPREAD_LEFT * priors[name].spread]
+    vague.sort(key=lambda name: shifts[name] / priors[name].spread)
+    while vague:
+        kept = tuple(name for name in free if name not in vague)
+        start = np.array([x[free.index(name)] for name in kept])
+        at, spread, cost = problem.solve(kept, start)
+        if cost - least <= EVIDENCE:
+            spreads |= dict(zip(kept, spread.tolist(), strict=True))
+            return dict(zip(kept, np.exp(at).tolist(), strict=True)), spreads
+        vague.pop()
+    return dict(zip(free, np.exp(x).tolist(), strict=True)), spreads
 
 
 class _Problem:
@@ -148,12 +162,14 @@ class _Problem:
         middle = np.log([self._priors[name].value for name in free])
         return np.clip(middle, low + MARGIN, high - MARGIN)
 
-    def solve(self, free: Sequence[str], start: Floats) -> tuple[Floats, Floats]:
-        """Return the most probable logarithms of some parameters, and their standard deviations.
+    def solve(self, free: Sequence[str], start: Floats) -> tuple[Floats, Floats, float]:
+        """Return the most probable logarithms, their standard deviations, and half the sum of squares.
 
         A parameter may have no effect at all until it is far enough from its prior, as the energy of
         an operation below a power cap. Those that the first search could not feel are tried there.
         """
+        if not free:
+            return start, start, 0.5 * float(np.sum(self._residuals(free, start, start)[0] ** 2))
         cost, x = self._search(free, start)
         spread = self._spread(free, x)
         prior = np.array([self._priors[name].spread for name in free])
@@ -164,7 +180,7 @@ class _Problem:
                 found, where = self._search(free, other)
                 if found < cost:
                     cost, x, spread = found, where, self._spread(free, where)
-        return x, spread
+        return x, spread, cost
 
     def _search(self, free: Sequence[str], start: Floats) -> tuple[float, Floats]:
         """Return the least half sum of squares found from a start, and where it is."""

@@ -232,7 +232,9 @@ def _work(row: KernelRow) -> Work:
     return id(row.parts), row.copies, row.footprint
 
 
-def _by_runtime(rows: Sequence[KernelRow], members: Sequence[int]) -> Mapping[str, tuple[Work, ...]]:
+def _by_runtime(
+    rows: Sequence[KernelRow], members: Sequence[int]
+) -> Mapping[str, tuple[Work, ...]]:
     found: dict[str, dict[Work, None]] = {}
     for index in members:
         for runtime in rows[index].runtimes:

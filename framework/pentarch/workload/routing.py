@@ -44,9 +44,7 @@ def routing_skew(name: str) -> float:
         return math.inf
     found = _ZIPF.fullmatch(name)
     if found is None or not 0 < float(found.group(1)) <= 10:
-        raise ValueError(
-            f"uniform, worst, or zipf(ALPHA) with an exponent above 0 and at most 10"
-        )
+        raise ValueError("uniform, worst, or zipf(ALPHA) with an exponent above 0 and at most 10")
     return float(found.group(1))
 
 
@@ -79,23 +77,27 @@ def choice_chances(experts: int, per_token: float, skew: float) -> Floats:
     return np.array(_chances(experts, float(per_token), float(skew)))
 
 
-def distinct_experts(experts: int, per_token: float, tokens: Floats, *, skew: float) -> Floats:
-    """Return the expected number of experts that at least one of `tokens` tokens chooses.
+def distinct_experts(
+    experts: int, per_token: float, tokens: Floats, *, devices: int = 1, skew: float
+) -> Floats:
+    """Return the expected experts of the fullest device that at least one of `tokens` tokens chooses.
 
     The worst case for traffic is that no two tokens choose the same expert as long as there are
-    others. Uniform routing gives E (1 - (1 - k / E)^B).
+    others. Uniform routing gives E / R (1 - (1 - k / E)^B).
 
     Args:
         experts: Experts of a layer, E.
         per_token: Experts that each token chooses, k.
         tokens: Tokens of a step, B, any shape.
+        devices: Devices that share the experts, R, dealt out in order of popularity.
         skew: Exponent of the popularity; infinite is the worst case.
     """
+    held = -(-experts // devices)
     if math.isinf(skew):
-        return np.asarray(np.minimum(float(experts), per_token * tokens))
-    chances = choice_chances(experts, per_token, skew)
+        return np.asarray(np.minimum(float(held), per_token * tokens))
+    chances = choice_chances(experts, per_token, skew)[::devices]
     if skew == 0.0:
-        return np.asarray(experts * (1.0 - (1.0 - chances[0]) ** tokens))
+        return np.asarray(held * (1.0 - (1.0 - chances[0]) ** tokens))
     missed = (1.0 - chances) ** np.asarray(tokens, dtype=np.float64)[..., None]
     return np.asarray((1.0 - missed).sum(axis=-1))
 

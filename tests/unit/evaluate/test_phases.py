@@ -31,14 +31,14 @@ def evaluated(
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "+".join(options))
 def test_ledgers_close_whatever_the_phases(options: dict[str, Any]) -> None:
     found = evaluated(query=QUERY.replace(**options))
-    assert found.mfu.query is not None and found.query_s is not None
+    assert found.mfu.query is not None
+    assert found.query_s is not None
     assert sum(entry.share for entry in found.ledger) == pytest.approx(1)
     assert found.ledger[0].share == pytest.approx(found.mfu.query)
     assert all(entry.share >= 0 for entry in found.ledger)
-    assert sum(found.energy_j.values()) == pytest.approx(found.query_j)
-    assert found.delivered_flops_per_s == pytest.approx(
-        found.useful_flops * found.queries_per_s
-    )
+    assert sum(part or 0.0 for part in found.energy_j.values()) == pytest.approx(found.query_j)
+    assert found.queries_per_s is not None
+    assert found.delivered_flops_per_s == pytest.approx(found.useful_flops * found.queries_per_s)
     assert found.useful_flops == flops.query_flops(
         pa.workload("llama-3-8b"), QUERY.replace(**options)
     )
@@ -63,7 +63,8 @@ def test_chunks_cost_a_pass_over_the_weights_each() -> None:
     whole = evaluated(query=QUERY.replace(concurrency=1))
     parts = evaluated(query=QUERY.replace(concurrency=1, chunk_tokens=10))
     # 20 passes of at least the time of reading 7.5 GB at 3.35 TB/s
-    assert whole.ttft_s is not None and parts.ttft_s is not None
+    assert whole.ttft_s is not None
+    assert parts.ttft_s is not None
     assert parts.ttft_s > 20 * 7_504_658_432 / 3.35e12 > whole.ttft_s
     assert parts.tpot_s == whole.tpot_s
     assert parts.memory_bytes["activations"] < whole.memory_bytes["activations"]
@@ -76,7 +77,8 @@ def test_mixed_steps_save_the_weights_and_no_more_than_the_shorter_pass() -> Non
     stage = run_designs(plan.prepared, length=1).stages[0]
     apart = 64 * stage.prefill.seconds[0] + stage.decode.seconds[0]
     shorter = min(stage.prefill.seconds[0] / 4, stage.decode.seconds[0] / 255)
-    assert found.query_s is not None and alone.query_s is not None
+    assert found.query_s is not None
+    assert alone.query_s is not None
     each = (apart - found.query_s) / min(63 * 4, 255)
     assert 7_504_658_432 / 3.35e12 < each <= shorter
     one = run_designs(
@@ -91,7 +93,9 @@ def test_accepted_drafts_make_decode_faster_and_rejected_ones_slower() -> None:
     bad = evaluated(
         query=QUERY.replace(concurrency=1, draft_tokens=4, acceptance=0.0, draft_share=0.2)
     )
-    assert plain.tpot_s is not None and good.tpot_s is not None and bad.tpot_s is not None
+    assert plain.tpot_s is not None
+    assert good.tpot_s is not None
+    assert bad.tpot_s is not None
     assert good.tpot_s < plain.tpot_s / 3
     assert bad.tpot_s > 1.7 * plain.tpot_s
     assert good.useful_flops == bad.useful_flops == plain.useful_flops
@@ -102,9 +106,14 @@ def test_accepted_drafts_make_decode_faster_and_rejected_ones_slower() -> None:
 def test_a_draft_is_looked_up_again_when_a_search_changes_it() -> None:
     library = default_library()
     scenario = pa.partition("llama-3-8b", "h100_sxm", QUERY).scenario
-    changes = {"query.draft_tokens": 2, "query.acceptance": 0.5, "query.draft": "gpt2-xl"}
+    changes: dict[str, Any] = {
+        "query.draft_tokens": 2,
+        "query.acceptance": 0.5,
+        "query.draft": "gpt2-xl",
+    }
     found = change_scenario(scenario, changes, library)
-    assert found.draft is not None and found.draft.name == "gpt2-xl"
+    assert found.draft is not None
+    assert found.draft.name == "gpt2-xl"
     assert change_scenario(found, {"query.draft_tokens": 0}, library).draft is None
 
 
@@ -124,7 +133,7 @@ def test_encoders_are_placed_whole_or_refused(workload: str) -> None:
     assert one.useful_flops == cut.useful_flops == expected
     for found in (one, cut):
         assert found.mfu.query == pytest.approx(found.ledger[0].share)
-        assert 0 < found.mfu.query < 1
+        assert 0 < (found.mfu.query or 0.0) < 1
     system = f"{model.depth}xh100_sxm"
     if model.encoder is None:
         chained = evaluated(workload, system, query=query, partitioner="decoder-per-chip")
@@ -135,7 +144,7 @@ def test_encoders_are_placed_whole_or_refused(workload: str) -> None:
 
 
 @pytest.mark.parametrize("option", [{"prefix_tokens": 3}, {"chunk_tokens": 3}])
-def test_an_encoder_reads_its_input_at_once(option: dict[str, int]) -> None:
+def test_an_encoder_reads_its_input_at_once(option: dict[str, Any]) -> None:
     query = pa.Query(prompt_tokens=64, output_tokens=1, **option)
     with pytest.raises(FieldError, match="bert-base reads its whole input at once"):
         evaluated("bert-base", query=query)
@@ -146,7 +155,8 @@ def test_an_encoders_collectives_do_not_run_in_decode() -> None:
     prepared = pa.partition("t5-small", "2xh100_sxm", query, partitioner="tensor").prepared
     rows = prepared.tables[0].collective
     encoder = [name.startswith("encoder") for name in rows.names]
-    assert any(encoder) and not (rows.is_decode & encoder).any()
+    assert any(encoder)
+    assert not (rows.is_decode & encoder).any()
     sizes = {
         name: size
         for name, size, late in zip(rows.names, rows.bytes, rows.is_decode, strict=True)

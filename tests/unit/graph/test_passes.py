@@ -61,7 +61,8 @@ windowed = st.tuples(st.none() | st.integers(1, 60), st.none() | st.integers(1, 
 def any_workload(make_llama: Any, kind: int, windows: Any, chunk: int) -> Workload:
     """Return sliding windows, chunks of attention, or a latent cache."""
     if kind == 0:
-        return make_llama(counts=(2, 1), windows=windows)
+        made: Workload = make_llama(counts=(2, 1), windows=windows)
+        return made
     if kind == 1:
         return chunked_workload(chunk)
     return latent_workload()
@@ -145,7 +146,8 @@ def test_without_a_cache_every_token_is_a_prefill(
     assert every == pytest.approx(flops.query_flops_without_cache(workload, query))
     assert total(table, Phase.DECODE) == pytest.approx(flops.decode_flops(workload, query))
     assert table.useful_flops == flops.query_flops(workload, query)
-    assert not table.kv_bytes_per_query.any() and not table.kv_bytes_per_token.any()
+    assert not table.kv_bytes_per_query.any()
+    assert not table.kv_bytes_per_token.any()
     assert "kv_append" not in table.vector.functions
     assert table.steps == pytest.approx(output - 1)
 
@@ -184,7 +186,8 @@ def test_a_draft_model_runs_a_step_for_each_draft_and_is_stored(make_llama: Any)
     steps = 10 / (1 + 0.5 + 0.25 + 0.125 + 0.0625)
     rows = table.gemm
     drafted = np.array([name.startswith("draft.") for name in rows.names])
-    assert rows.useful is not None and not rows.useful[drafted].any()
+    assert rows.useful is not None
+    assert not rows.useful[drafted].any()
     head = drafted & rows.is_decode & [name.endswith("lm_head") for name in rows.names]
     assert rows.executions[head].tolist() == pytest.approx([4 * steps])
     assert total(table, Phase.DECODE) == total(alone, Phase.DECODE)
@@ -224,7 +227,10 @@ def test_a_query_of_one_token_has_no_decode(make_llama: Any, changes: dict[str, 
         ({"kv_cache": False, "prefix_tokens": 3}, "prefix_tokens: found 3, without a KV cache"),
         ({"kv_cache": False, "chunk_tokens": 3}, "chunk_tokens: found 3, without a KV cache"),
         ({"kv_cache": False, "draft_tokens": 3, "acceptance": 0.5}, "draft_tokens: found 3"),
-        ({"draft_tokens": 3, "acceptance": 0.5, "draft": "x", "draft_share": 0.1}, "one of the two"),
+        (
+            {"draft_tokens": 3, "acceptance": 0.5, "draft": "x", "draft_share": 0.1},
+            "one of the two",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_named(
@@ -236,7 +242,8 @@ def test_options_that_contradict_each_other_are_named(
 
 def test_the_plain_query_has_no_columns_of_its_own(make_llama: Any) -> None:
     table = table_of(make_llama(), Query(prompt_tokens=7, output_tokens=5))
-    assert table.gemm.useful is None and table.gemm.routing_skew is None
+    assert table.gemm.useful is None
+    assert table.gemm.routing_skew is None
     assert (table.chunks, table.steps, table.step_tokens) == (1.0, None, 1.0)
 
 
