@@ -211,5 +211,7 @@ def _print_parameters(parameters: "Mapping[str, CalibratedParameter]") -> None:
     for name, one in parameters.items():
         prior = "-" if one.prior is None else f"{one.prior:.4g}"
         interval = "" if one.interval is None else f"{one.interval[0]:.3g} .. {one.interval[1]:.3g}"
-        left = "" if one.identified else "  not identified: the prior stays"
+        left = "" if one.identified else "  not identified"
         print(f"  {name:<{width}} {one.value:>10.4g} {prior:>10}  {interval}{left}")
+    if not all(one.identified for one in parameters.values()):
+        print("  What the rows do not identify stays at its prior.")

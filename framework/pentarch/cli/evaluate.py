@@ -57,23 +57,15 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate one design at one operating point."""
+    phases = options.phases(
+        chunk=chunk_tokens, prefix=prefix_tokens, no_cache=no_kv_cache, routing=routing,
+        drafts=(draft_tokens, acceptance, draft, draft_share),
+    )  # fmt: skip
     point = options.Point(
-        partitioner=partitioner,
-        degree=degree,
-        lengths=(prompt, output, concurrency),
-        formats=(weights, activations, kv),
-        runtime=runtime,
-        targets=targets,
-        economics=economics,
-        experts=experts,
-        phases=options.phases(
-            chunk=chunk_tokens,
-            prefix=prefix_tokens,
-            no_cache=no_kv_cache,
-            routing=routing,
-            drafts=(draft_tokens, acceptance, draft, draft_share),
-        ),
-    )
+        partitioner=partitioner, degree=degree, lengths=(prompt, output, concurrency),
+        formats=(weights, activations, kv), runtime=runtime, targets=targets,
+        economics=economics, experts=experts, phases=phases,
+    )  # fmt: skip
     found = options.evaluate_at(point, workload=workload, system=system, library=library())
     if as_json:
         print_json(found)
@@ -113,23 +105,15 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate several systems side by side."""
+    phases = options.phases(
+        chunk=chunk_tokens, prefix=prefix_tokens, no_cache=no_kv_cache, routing=routing,
+        drafts=(draft_tokens, acceptance, draft, draft_share),
+    )  # fmt: skip
     point = options.Point(
-        partitioner=partitioner,
-        degree=degree,
-        lengths=(prompt, output, concurrency),
-        formats=(weights, activations, kv),
-        runtime=runtime,
-        targets=targets,
-        economics=economics,
-        experts=experts,
-        phases=options.phases(
-            chunk=chunk_tokens,
-            prefix=prefix_tokens,
-            no_cache=no_kv_cache,
-            routing=routing,
-            drafts=(draft_tokens, acceptance, draft, draft_share),
-        ),
-    )
+        partitioner=partitioner, degree=degree, lengths=(prompt, output, concurrency),
+        formats=(weights, activations, kv), runtime=runtime, targets=targets,
+        economics=economics, experts=experts, phases=phases,
+    )  # fmt: skip
     session = library()
     found = [
         options.evaluate_at(point, workload=workload, system=system, library=session)

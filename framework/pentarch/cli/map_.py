@@ -71,9 +71,8 @@ def map_(
     The GEMM is C[M,N] = A[M,K] B[K,N].
     """
     from pentarch.errors import InputError
-    from pentarch.evaluate.gemm_study import GemmStudy, study_behind_buffer, study_on_device
+    from pentarch.evaluate.gemm_study import study_behind_buffer, study_on_device
     from pentarch.mapping.single import GemmShape
-    from pentarch.results import Infeasible
     from pentarch.units import parse
 
     if (device is None) == (buffer is None):
@@ -94,18 +93,13 @@ def map_(
         partial = word_bytes if partial_bytes is None else partial_bytes
         shape = GemmShape(m, k, n, word_bytes, word_bytes, word_bytes, partial, partial)
         capacity = parse(str(buffer), "B")
-        _check_positive({"--buffer": capacity, "--word-bytes": word_bytes, "--partial-bytes": partial})
+        sizes = {"--buffer": capacity, "--word-bytes": word_bytes, "--partial-bytes": partial}
+        _check_positive(sizes)
         study = study_behind_buffer(shape, capacity, convention=convention.value, perfect=perfect)
-    if as_json:
-        unknown = dict.fromkeys(GemmStudy.model_fields) if isinstance(study, Infeasible) else {}
-        print_json({**unknown, **study.model_dump(mode="json")} if unknown else study)
-    else:
-        _print(study)
+    _print(study, as_json=as_json)
 
 
-def _refuse(
-    context: typer.Context, names: tuple[str, ...], *, beside_device: str | None
-) -> None:
+def _refuse(context: typer.Context, names: tuple[str, ...], *, beside_device: str | None) -> None:
     """Refuse options that would have no effect.
 
     Raises:
@@ -148,7 +142,21 @@ def _check_positive(sizes: dict[str, float]) -> None:
             )
 
 
-def _print(study: "GemmStudy | Infeasible") -> None:
+def _print_document(study: "GemmStudy | Infeasible") -> None:
+    """Print one JSON document; where nothing fits, with every key, the reason and null figures."""
+    from pentarch.evaluate.gemm_study import GemmStudy
+    from pentarch.results import Infeasible
+
+    if isinstance(study, Infeasible):
+        print_json({**dict.fromkeys(GemmStudy.model_fields), **study.model_dump(mode="json")})
+    else:
+        print_json(study)
+
+
+def _print(study: "GemmStudy | Infeasible", *, as_json: bool) -> None:
+    if as_json:
+        _print_document(study)
+        return
     from pentarch.evaluate.gemm_study import loop_nest
     from pentarch.results import Infeasible
     from pentarch.units import show

@@ -58,7 +58,7 @@ def run_designs(
     return figures(
         stages,
         Deployment(
-            system=scenario.with_system_costs(), economics=scenario.economics, concurrency=load,
+            system=prepared.system, economics=scenario.economics, concurrency=load,
             own=own, replicas=replicas, devices=float(prepared.plan.devices),
         ),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from pentarch.graph.table import AttentionTable, GemmTable, OperatorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
-from pentarch.hardware.system import on_boards
+from pentarch.hardware.system import System, on_boards
 from pentarch.mapping.costs import RowMemo
 from pentarch.plan.plan import Plan
 from pentarch.workload.query import Precisions
@@ -48,6 +48,11 @@ class Prepared:
     def machine(self) -> MachineTable:
         """The scenario's own device on its boards, one design."""
         return self.describe(1)
+
+    @cached_property
+    def system(self) -> System:
+        """The system with the host figures of its devices where it states none of its own."""
+        return self.scenario.with_system_costs()
 
     def describe(self, length: int, columns: Mapping[str, Floats] | None = None) -> MachineTable:
         """Return N designs that differ from the scenario's device in numbers only.

@@ -2,11 +2,13 @@
 
 A byte that stays is not fetched again, and is a byte less for tiles. Data are taken in the order of
 memory traffic saved per byte and query; of the prefixes of that order, each filled as far as there
-is room, the one with the least estimated time of a query wins, the smaller of equals. An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
-whichever is longest; traffic that hides behind arithmetic counts a hundredth, for its energy. Traffic is the
-convex relaxation of the tiling problem (an output tile fills the buffer; Hong and Kung 1981); what
-a decision really saves is found by the mapper afterwards. Weights and KV cache stay for good,
-activations for the phase they belong to.
+is room, the one with the least estimated time of a query wins, the smaller of equals.
+
+An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
+whichever is longest; traffic that hides behind the others counts a hundredth, for its energy.
+Traffic is the convex relaxation of the tiling problem (an output tile fills the buffer; Hong and
+Kung 1981); what a decision really saves is found by the mapper afterwards. Weights and KV cache
+stay for good, activations for the phase they belong to.
 """
 
 from dataclasses import dataclass
@@ -213,8 +215,9 @@ def row_figures(rows: GemmTable, copies: float) -> Floats:
 
 def product_figures(rows: GemmTable, machine: MachineTable) -> Floats:
     """Return `mapping.keeping.PRODUCT_FIELDS` of the formats multiplied, (P, 4, N)."""
-    pairs = tuple(dict.fromkeys(zip(rows.a_formats, rows.b_formats, strict=True)))
-    return np.stack([_product_figures(resolve(machine, *pair), machine) for pair in pairs or (None,)])
+    pairs = dict.fromkeys(zip(rows.a_formats, rows.b_formats, strict=True))
+    found = [_product_figures(resolve(machine, *pair), machine) for pair in pairs]
+    return np.stack(found or [_product_figures(None, machine)])
 
 
 def _product_figures(product: Product | None, machine: MachineTable) -> Floats:
@@ -257,9 +260,7 @@ def _vector_s(rows: VectorTable, machine: MachineTable) -> Floats:
         return np.zeros((2, machine.length))
     phases = (~rows.is_decode, rows.is_decode)
     counts = {
-        name: np.array(
-            [[(getattr(rows, name) * rows.executions)[mask].sum()] for mask in phases]
-        )
+        name: np.array([[(getattr(rows, name) * rows.executions)[mask].sum()] for mask in phases])
         for name in ("elementwise", "reduce", "transcendental", "convert")
     }
     seconds, _, _ = vector_work(engine, counts)

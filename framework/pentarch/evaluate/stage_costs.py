@@ -4,7 +4,7 @@ All numbers are per device and, for times and energies, weighted by how often on
 row, so that phases are plain sums.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from pentarch.graph.table import (
     RowCommon,
     VectorTable,
 )
-from pentarch.hardware.columns import Floats
+from pentarch.hardware.columns import FEW_DESIGNS, Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.assemble import stacked_names
@@ -129,6 +129,9 @@ class KindCosts:
     @cached_property
     def useful(self) -> Floats:
         """Share of the rows' multiply-accumulates that is useful, (R, 1)."""
+        return self.given.memo.of(self.rows, "useful", self._find_useful, self.given.useful)
+
+    def _find_useful(self) -> Floats:
         shares = self.given.useful
         found = np.array([shares.get(name, 1.0) for name in self.rows.names])[:, None]
         own = self.rows.useful if isinstance(self.rows, GemmTable | AttentionTable) else None
@@ -145,9 +148,10 @@ class KindCosts:
     @property
     def _alone(self) -> npt.NDArray[np.bool_] | None:
         """Rows that are launched on their own, (R,); `None` for all."""
-        if not isinstance(self.rows, VectorTable):
+        rows, runtime = self.rows, self.given.runtime
+        if not isinstance(rows, VectorTable):
             return None
-        return ~is_fused(self.given.runtime, self.rows)
+        return self.given.memo.of(rows, "alone", lambda: ~is_fused(runtime, rows), runtime)
 
     def find(self) -> None:
         """Find the costs now.
@@ -191,11 +195,16 @@ class KindCosts:
     @cached_property
     def sums(self) -> RowSums:
         """What one query spends on the rows."""
-        energy = {
-            name: None if joules is None else self.total(joules)
-            for name, joules in self.costs.energy_j.items()
-        }
-        return RowSums(busy_s=self.total(self.times.total_s), energy_j=energy)
+        energy = self.costs.energy_j
+        known = [joules for joules in energy.values() if joules is not None]
+        busy, *sums = self.totals([self.times.total_s, *known])
+        left = iter(sums)
+        return RowSums(
+            busy_s=busy,
+            energy_j={
+                name: None if joules is None else next(left) for name, joules in energy.items()
+            },
+        )
 
     @property
     def fits(self) -> npt.NDArray[np.bool_] | None:
@@ -214,16 +223,24 @@ class KindCosts:
         """Return the sum over the rows of each phase, weighted by executions.
 
         Args:
-            values: One figure of one execution, (R, N).
+            values: One figure of one execution, (R, N), or several of them, (R, F N).
 
         Returns:
-            Shape (2, N): prefill, decode.
+            Shape (2, N) or (2, F N): prefill, decode.
         """
         kernels = load_sums()
         phases = self.given.memo.of(self.rows, "phases", lambda: self.is_decode.astype(np.int64))
-        out = np.zeros((len(PHASES), self.given.machine.length))
+        out = np.zeros((len(PHASES), values.shape[1]))
         kernels.weigh(kernels.door(values), kernels.door(self.weights), phases, out)
         return out
+
+    def totals(self, figures: Sequence[Floats]) -> list[Floats]:
+        """Return `total` of several figures, of few designs side by side in one pass."""
+        designs = self.given.machine.length
+        if designs > FEW_DESIGNS or self.weights.shape[1] > 1:
+            return [self.total(values) for values in figures]
+        every = self.total(np.concatenate(figures, axis=1))
+        return [every[:, at : at + designs] for at in range(0, every.shape[1], designs)]
 
     def in_phase(self, phase: Phase) -> npt.NDArray[np.bool_]:
         """Return the mask of the rows of a phase, shape (R,)."""

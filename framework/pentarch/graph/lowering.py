@@ -84,17 +84,7 @@ def lower(
     is_plain = query.kv_cache and not query.draft_tokens
     return OperatorTable(
         workload=workload.name,
-        gemm=_table(
-            GemmTable,
-            rows.gemm,
-            accumulator_format=precisions.accumulation,
-            spill_format=precisions.spill,
-        ),
-        attention=_table(
-            AttentionTable, rows.attention, accumulator_format=precisions.accumulation
-        ),
-        vector=_table(VectorTable, rows.vector),
-        collective=_table(CollectiveTable, rows.collective),
+        **_row_tables(rows, precisions),
         prompt_tokens=query.prompt_tokens,
         output_tokens=query.output_tokens,
         useful_flops=float(query_flops(workload, query)),
@@ -106,6 +96,19 @@ def lower(
         step_tokens=longest(decode),
         **_store_columns(stores),
     )
+
+
+def _row_tables(rows: "_Rows", precisions: Precisions) -> dict[str, Any]:
+    """Return the tables of all kinds of rows by field."""
+    sums = precisions.accumulation
+    return {
+        "gemm": _table(
+            GemmTable, rows.gemm, accumulator_format=sums, spill_format=precisions.spill
+        ),
+        "attention": _table(AttentionTable, rows.attention, accumulator_format=sums),
+        "vector": _table(VectorTable, rows.vector),
+        "collective": _table(CollectiveTable, rows.collective),
+    }
 
 
 @dataclass(frozen=True, slots=True)

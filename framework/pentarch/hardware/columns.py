@@ -129,7 +129,7 @@ _HOLDS = types.MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Columns(Generic[P]):
     """One part of a machine for N designs; fields are attributes, as on the part itself."""
 
@@ -144,15 +144,14 @@ class Columns(Generic[P]):
     structure: Mapping[str, Any]
     """Plain values by field."""
 
-    def __getattr__(self, name: str) -> Any:
-        numbers = self.numbers
-        if name in numbers:
-            return numbers[name]
-        for store in (self.structure, self.groups):
-            if name in store:
-                return store[name]
-        if name in field_specs(self.model):
-            return None
+    def __post_init__(self) -> None:
+        # Fields are read hundreds of times per batch: each is an attribute of its own.
+        own = self.__dict__
+        absent = dict.fromkeys(field_specs(self.model))
+        values = {**absent, **self.groups, **self.structure, **self.numbers, **own}
+        own.update(values)
+
+    def __getattr__(self, name: str) -> Any:  # what is no field
         raise AttributeError(f"{self.model.__name__} has no field {name!r}")
 
     def check(self, where: str) -> None:

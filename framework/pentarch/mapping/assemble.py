@@ -39,6 +39,8 @@ class RowLedger:
         self._start: Floats | None = None
         self._fits = np.ones(self.shape, dtype=np.bool_)
         self._notes: dict[str, None] = {}
+        self._owned: dict[int, Floats] = {}
+        self._spans: dict[int, tuple[Rows, Rows | slice]] = {}
 
     def note(self, text: str) -> None:
         """Tell the reader something, once."""
@@ -159,13 +161,29 @@ class RowLedger:
         """Return a figure with values added to some rows.
 
         What covers all rows is taken as it is: callers may use one array for several figures, so
-        nothing that came in is changed.
+        nothing that came in is changed; arrays made here are.
         """
         if len(rows) == self.shape[0] and np.shape(values) == self.shape:
             return values if before is None else before + values
-        total = np.zeros(self.shape) if before is None else before.copy()
-        total[rows] += values
+        if before is not None and id(before) in self._owned:
+            total = before
+        else:
+            total = np.zeros(self.shape) if before is None else before.copy()
+            self._owned[id(total)] = total
+        total[self._span(rows)] += values
         return total
+
+    def _span(self, rows: Rows) -> Rows | slice:
+        """Return rows that follow one another as a slice, which is faster, others as they are."""
+        found = self._spans.get(id(rows))
+        if found is not None:
+            return found[1]
+        count = len(rows)
+        span: Rows | slice = rows
+        if count and rows[-1] - rows[0] == count - 1 and (rows[1:] - rows[:-1] == 1).all():
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+        self._spans[id(rows)] = rows, span  # the rows are kept, so that no others have their id
+        return span
 
     def _add(self, store: dict[str, Floats], name: str, rows: Rows, values: Floats) -> None:
         store[name] = self._sum(store.get(name), rows, values)

@@ -170,7 +170,7 @@ def make_load(loads: np.ndarray, first: int, scores: float, r: int, n: int) -> L
 
 @inlined
 def level_s(rates: Rates, read: float, write: float, active: float) -> float:
-    """Return the time of a level's bytes when `active` units draw on it, as `traffic.level_time`."""
+    """Return the time of a level's bytes when `active` units draw on it, as `traffic.level_costs`."""
     if read + write <= 0.0:
         return 0.0
     total = min(rates.all_bytes_per_s, active * rates.unit_bytes_per_s)

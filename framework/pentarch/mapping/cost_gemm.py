@@ -26,6 +26,7 @@ from pentarch.mapping.gemm import (
     map_gemms_one_level,
 )
 from pentarch.mapping.resident import fully_resident, memory_bytes
+from pentarch.mapping.routed import reroute
 from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
 from pentarch.workload.formats import number_format
 
@@ -166,6 +167,7 @@ def gemm_shape(table: GemmTable, group: GemmGroup, sequences: Floats) -> GemmSha
     # Expected distinct experts under uniform routing (definitions.md, MoE).
     share = np.minimum(work / (tokens * np.maximum(experts, 1.0)), 1.0)
     visited = np.where(is_dense, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
+    reroute(table, tokens, visited, work, picked=group.picked)
     m = np.maximum(work / visited, 1.0)
     return GemmShape(rows=table, group=group, m=m, instances=work / m, is_single=False)
 

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.graph.operators import OperatorKind, Phase
-from pentarch.graph.table import AttentionTable, CollectiveTable, GemmTable, VectorTable
+from pentarch.graph.table import (
+    AttentionTable,
+    CollectiveTable,
+    GemmTable,
+    OperatorTable,
+    VectorTable,
+)
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
@@ -34,23 +40,31 @@ class RowMemo:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, Hashable], tuple[AnyRows, object]] = OrderedDict()
+        self._kept: OrderedDict[
+            tuple[int, Hashable, int], tuple[AnyRows | OperatorTable, object, object]
+        ] = OrderedDict()
 
-    def of(self, rows: AnyRows, what: Hashable, make: Callable[[], T]) -> T:
+    def of(
+        self, rows: AnyRows | OperatorTable, what: Hashable, make: Callable[[], T],
+        under: object = None,
+    ) -> T:  # fmt: skip
         """Return what `make` returned for these rows.
 
         Args:
-            rows: The rows, told apart by identity.
-            what: Which fact about them; it names everything else that the fact depends on.
+            rows: The rows, or the table of them, told apart by identity.
+            what: Which fact about them; with `under` it names everything else that the fact depends
+                on.
             make: Finds it.
+            under: A frozen object that the fact depends on too, such as the runtime, told apart by
+                identity.
         """
-        key = (id(rows), what)
+        key = (id(rows), what, id(under))
         entry = self._kept.get(key)
-        if entry is not None and entry[0] is rows:
-            return cast(T, entry[1])
+        if entry is not None and entry[0] is rows and entry[1] is under:
+            return cast(T, entry[2])
         made = make()
         with self._lock:
-            self._kept[key] = (rows, made)
+            self._kept[key] = (rows, under, made)
             while len(self._kept) > REMEMBERED:
                 self._kept.popitem(last=False)
         return made

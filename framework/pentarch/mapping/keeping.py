@@ -87,7 +87,7 @@ def spent(arithmetic_s: float, moved: float, inside: float, design: Array) -> fl
     Bytes moved cross memory and the buffer, bytes inside the buffer alone.
     """
     memory_s, buffer_s = moved * design[5], (moved + inside) * design[10]
-    return max(arithmetic_s, memory_s, buffer_s) + HIDDEN * memory_s
+    return float(max(arithmetic_s, memory_s, buffer_s) + HIDDEN * memory_s)
 
 
 @inlined

@@ -118,7 +118,7 @@ def moe_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
         up, down = (
             GemmPart(
                 m=m, k=inside, n=outside, instances=visited, a_format=a_format, b_format=b_format,
-                out_format="bf16", name=name,
+                out_format="bf16", name=name, routed=True,
             )
             for name, inside, outside in (("gate_up", hidden, 2.0 * inner), ("down", inner, hidden))
         )  # fmt: skip

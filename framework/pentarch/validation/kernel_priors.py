@@ -27,7 +27,7 @@ PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
     KernelOperator.GEMM: GEMM,
     KernelOperator.MOE: {
         "efficiency": (0.8, 0.2, 0.1, 1.3), "step": (2.0, 0.5, 0.1, 30.0),
-        "stream": (1.0, 0.15, 0.3, 1.5), "start_s": (20e-6, 0.6, 1e-7, 5e-4),
+        "stream": (1.0, 0.15, 0.3, 1.5), "start_s": (10e-6, 0.8, 1e-7, 5e-4),
         "token_s": (20e-9, 1.5, 1e-11, 1e-4),
     },
     KernelOperator.QUANTIZE: {

@@ -28,7 +28,8 @@ _SOFTWARE: Mapping[str, str] = MappingProxyType(
         "tensorrt-llm": "trtllm", "tensorrt": "trtllm", "trtllm": "trtllm", "vllm": "vllm",
         "sglang": "sglang", "llama.cpp": "llama.cpp", "ollama": "llama.cpp", "gpt-fast": "compiled",
         "tinychat": "compiled", "mlc": "compiled", "deepspeed": "deepspeed",
-        "pytorch": "framework-eager",
+        "pytorch": "framework-eager", "itrex llm": "llama.cpp", "t-mac": "llama.cpp",
+        "itrex pytorch": "framework-eager",
     }
 )  # fmt: skip
 """Beginning of a name of software -> runtime of the catalog."""

@@ -33,3 +33,29 @@ def test_an_objective_needs_a_device(capsys: pytest.CaptureFixture[str]) -> None
     status = main(["map", "8", "8", "8", "--buffer", "64B", "--objective", "energy"])
     assert status != 0
     assert "--objective energy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--device", "edge_soc", "--convention", "uneven"], "--convention"),
+        (["--device", "edge_soc", "--perfect"], "--perfect"),
+        (["--device", "edge_soc", "--word-bytes", "2"], "--word-bytes"),
+        (["--buffer", "1MiB", "--weights", "int8"], "--weights"),
+        (["--buffer", "0"], "--buffer"),
+        (["--buffer", "1MiB", "--partial-bytes", "nan"], "--partial-bytes"),
+    ],
+)
+def test_an_option_without_effect_or_sense_is_an_error(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["map", "8", "8", "8", *arguments]) == 2
+    assert f"`{named}`" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_has_every_key_and_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["map", "8", "8", "8", "--buffer", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["traffic_bytes"] is None
+    assert document["bound_bytes"] is None
+    assert document["short_bytes"] == 1.0  # three words of a byte in two

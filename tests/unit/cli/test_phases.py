@@ -76,10 +76,18 @@ objectives: [query_s]
 """
 
 
-def test_a_space_states_and_searches_them(tmp_path: Path) -> None:
+def test_a_space_states_and_searches_them(tmp_path: Path, run_json: Callable[..., Any]) -> None:
     path = tmp_path / "phases.yaml"
     path.write_text(SPACE, encoding="utf-8")
     found = search(path, strategy="exhaustive", log=str(tmp_path / "log.sqlite"))
-    best = found.best.evaluation.operating_point.query
-    # One query needs neither the passes over the weights nor steps without drafts.
-    assert (best.draft_tokens, best.acceptance, best.chunk_tokens) == (3, 0.8, 256)
+    times = {
+        (trial.parameters["query.draft_tokens"], trial.parameters["query.chunk_tokens"]):
+        trial.figures["query_s"] for trial in found.trials
+    }  # fmt: skip
+    assert len(times) == 4
+    for (drafts, chunk), seconds in times.items():
+        options = ["--prompt", "256", "--output", "16", "--concurrency", "4", "--acceptance", "0.8",
+                   "--draft-tokens", str(drafts), "--chunk-tokens", str(chunk)]  # fmt: skip
+        alone = run_json("evaluate", "llama-3-8b", "h100_sxm", *options)
+        assert alone["query_s"] == seconds
+    assert len(set(times.values())) == 4

@@ -75,7 +75,11 @@ def test_a_buffer_that_holds_everything_has_no_next_step() -> None:
 def test_a_buffer_too_small_is_an_answer() -> None:
     found = study_behind_buffer(GemmShape(8, 8, 8), 2)
     assert isinstance(found, Infeasible)
-    assert "2 bytes" in found.reason
+    assert "1 + 1 + 1 bytes = 3" in found.reason
+    assert found.short_bytes == 1.0
+    twice = study_behind_buffer(GemmShape(8, 8, 8), 4, convention="even_db")
+    assert isinstance(twice, Infeasible)
+    assert twice.short_bytes == 2.0  # 2 x 3 - 4
 
 
 def test_the_loop_nest_shows_order_and_tiles() -> None:

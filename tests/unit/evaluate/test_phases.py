@@ -186,3 +186,28 @@ def test_lengths_are_held_against_the_positions_they_use(
     notes = pa.partition(workload, "h100_sxm", query).prepared.notes
     found = [note for note in notes if "positions" in note]
     assert found == ([] if noted is None else [noted])
+
+
+def test_routing_decides_which_experts_a_step_reads() -> None:
+    query = pa.Query(prompt_tokens=64, output_tokens=8, concurrency=4)
+    found = {
+        routing: evaluated("mixtral-8x7b", "2xh100_sxm", query=query.replace(routing=routing))
+        for routing in ("zipf(2)", "uniform", "worst")
+    }
+    read = {
+        routing: sum(
+            operator.read_bytes["hbm3"]
+            for operator in one.operators
+            if operator.name == "decoder.expert_down" and operator.phase == "decode"
+        )
+        for routing, one in found.items()
+    }
+    # A device of two holds half of each expert's 4096 x 14336; 4 tokens choose 2 of 8 each: all 8
+    # at worst, 8 (1 - 0.75^4) = 5.47 on average.
+    half = 4096 * 14336 / 2
+    assert read["worst"] == pytest.approx(8 * half, rel=0.02)
+    assert read["uniform"] == pytest.approx(8 * (1 - 0.75**4) * half, rel=0.02)
+    assert half * 2 < read["zipf(2)"] < 0.8 * read["uniform"]
+    times = [found[routing].tpot_s or 0.0 for routing in ("zipf(2)", "uniform", "worst")]
+    assert 0 < times[0] < times[1] < times[2]
+    assert len({one.useful_flops for one in found.values()}) == 1

@@ -1,6 +1,7 @@
 """What stays on chip: hand-derived decisions, and an independent search over the same choices."""
 
 from itertools import pairwise, permutations
+
 import numpy as np
 import pytest
 

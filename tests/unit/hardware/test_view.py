@@ -85,3 +85,13 @@ def test_a_view_can_be_copied_and_pickled() -> None:
     for other in (copy.copy(view), pickle.loads(pickle.dumps(view))):
         assert other.lanes.tolist() == [4, 5]
         assert other.kind == "toy"
+
+
+def test_one_entry_of_a_mapping_may_be_swept_beside_the_others() -> None:
+    view = View(TOY, 2, {"rates.bf16": np.array([3.0, 4.0])})
+    assert view.rates["bf16"].tolist() == [3, 4]
+    assert view.rates["fp8"].tolist() == [2, 2]
+    with pytest.raises(FieldError, match=r"rates\.fp8: design 1 has .*0"):
+        View(TOY, 2, {"rates.fp8": np.array([1.0, 0.0])})
+    with pytest.raises(FieldError, match=r"lanes\.fp8: cannot be swept"):
+        View(TOY, 2, {"lanes.fp8": np.array([1.0, 2.0])})

@@ -19,7 +19,10 @@ PLAIN = pa.Precisions(weights="bf16", activations="bf16", kv="bf16")
 
 def rows(routing: str, *, devices: int = 1) -> GemmTable:
     """Return the GEMM rows of four experts, two per token, shared out among devices."""
-    workload, query = experts_workload(), pa.Query(prompt_tokens=8, output_tokens=1, routing=routing)
+    workload, query = (
+        experts_workload(),
+        pa.Query(prompt_tokens=8, output_tokens=1, routing=routing),
+    )
     graph = build_graph(workload, phase=Phase.PREFILL, query=query, precisions=PLAIN)
     placements = tuple(
         Placement(

@@ -1,11 +1,11 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pentarch_gpu.plugin
-from pentarch import Catalog
+from pentarch import Catalog, hookimpl
 from pentarch.catalog import Library, default_library
 from pentarch.errors import UnknownNameError
 from pentarch.evaluate.batches import describe
@@ -125,6 +125,17 @@ def test_a_device_without_a_back_end_is_named_with_its_class(name: str, kind: st
             look_up(name)
 
 
+class BareGpus:
+    """The GPUs without what was fitted to measurements."""
+
+    register_backends = staticmethod(pentarch_gpu.plugin.register_backends)
+
+    @hookimpl
+    def register_catalogs(self) -> Iterable[Catalog]:
+        found = pentarch_gpu.plugin.register_catalogs()
+        return [entry for entry in found if entry.kind != "calibration"]
+
+
 @pytest.fixture
 def calibrated(
     registry_of: Callable[..., Any], fakes: Any, catalog_package: Callable[[Mapping[str, str]], str]
@@ -136,7 +147,7 @@ def calibrated(
         "l40s.yaml": CALIBRATION.format(device="l40s", family="Ada", value=0.6),
     }
     fitted = fakes.plugin([Catalog("calibration", catalog_package(files))])
-    return Library(registry_of(gpu=pentarch_gpu.plugin, fitted=fitted))
+    return Library(registry_of(gpu=BareGpus(), fitted=fitted))
 
 
 def efficiency(library: Library, name: str) -> tuple[float, str]:

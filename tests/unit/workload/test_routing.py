@@ -69,7 +69,9 @@ def test_one_device_and_the_worst_case_carry_all() -> None:
     assert many == pytest.approx(1e9 * 2 / 4, rel=1e-3)  # the mean, as chance evens out
 
 
-@pytest.mark.parametrize(("name", "skew"), [("uniform", 0), ("zipf(1.2)", 1.2), ("worst", math.inf)])
+@pytest.mark.parametrize(
+    ("name", "skew"), [("uniform", 0), ("zipf(1.2)", 1.2), ("worst", math.inf)]
+)
 def test_routings_have_names(name: str, skew: float) -> None:
     assert routing_skew(name) == skew
     assert Query(routing=name).routing_skew == skew
