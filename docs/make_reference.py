@@ -308,9 +308,7 @@ def hooks_page() -> Iterator[str]:
 def yaml_page() -> Iterator[str]:
     """Yield the page of what users write in YAML."""
     from pentarch.catalog import default_library
-    from pentarch.hardware.calibration import CalibratedParameter, Calibration
     from pentarch.hardware.device import Device
-    from pentarch.hardware.kernel_set import CollectiveProtocol, KernelSet
     from pentarch.hardware.machine import Provenance
     from pentarch.hardware.runtime import Runtime
     from pentarch.hardware.system import System
@@ -352,6 +350,20 @@ def yaml_page() -> Iterator[str]:
     yield from field_table(System)
     yield f"\n## Runtime\n\n`kind: runtime`. {first_line(Runtime)}\n"
     yield from field_table(Runtime)
+    yield from _kernels_and_calibrations()
+    yield f"\n## Device\n\n`kind: device`, and `backend:` with the name of a back-end.\n\n{docstring(Device)}\n"
+    yield from field_table(Device)
+    for name, backend in sorted(default_library().registry.backends.items()):
+        yield f"\n### Back-end {name}\n\n{backend.about}. In addition to the fields of every device:\n"
+        yield from field_table(backend.device_model, without=Device)
+    yield f"\n## Sources\n\nUnder `sources:`, by field. {first_line(Provenance)}\n"
+    yield from field_table(Provenance)
+
+
+def _kernels_and_calibrations() -> Iterator[str]:
+    from pentarch.hardware.calibration import CalibratedParameter, Calibration
+    from pentarch.hardware.kernel_set import CollectiveProtocol, KernelSet
+
     yield f"\n### Kernel sets\n\n{docstring(KernelSet)}\n"
     yield from field_table(KernelSet)
     yield f"\n**{first_line(CollectiveProtocol)}**\n"
@@ -360,13 +372,6 @@ def yaml_page() -> Iterator[str]:
     yield from field_table(Calibration)
     yield f"\n**{first_line(CalibratedParameter)}**\n"
     yield from field_table(CalibratedParameter)
-    yield f"\n## Device\n\n`kind: device`, and `backend:` with the name of a back-end.\n\n{docstring(Device)}\n"
-    yield from field_table(Device)
-    for name, backend in sorted(default_library().registry.backends.items()):
-        yield f"\n### Back-end {name}\n\n{backend.about}. In addition to the fields of every device:\n"
-        yield from field_table(backend.device_model, without=Device)
-    yield f"\n## Sources\n\nUnder `sources:`, by field. {first_line(Provenance)}\n"
-    yield from field_table(Provenance)
 
 
 # Figures -----------------------------------------------------------------------------------------

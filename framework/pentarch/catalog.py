@@ -183,10 +183,7 @@ class Library:
         return device
 
     def priors(self, name: str | os.PathLike[str]) -> "Mapping[str, Prior]":
-        """Return what the back-end expects of a device's figures that a fit may set.
-
-        Figures that the device's file states on better grounds than an assumption are not among them.
-        """
+        """Return what the back-end expects of a device's figures that its file does not know better."""
         from pentarch.hardware.calibration import is_stated
 
         text = os.fspath(name)
@@ -226,10 +223,11 @@ class Library:
                 kind="device or family", name=name, known=[*self.entries["device"], *families],
                 hint="See `pentarch list devices`.",
             )  # fmt: skip
-        return Library(self.registry, self.leave_out | {device or family or name}, self.fits)
+        members = {one for one, of in self._families.items() if device is None and of == family}
+        return Library(self.registry, self.leave_out | members | {device or str(family)}, self.fits)
 
     def with_fits(self, *fits: Path) -> "Library":
-        """Return a library whose devices and stacks rest on files of calibrations first of all."""
+        """Return a library that uses files of calibrations before its own."""
         return Library(self.registry, self.leave_out, (*self.fits, *fits))
 
     @property

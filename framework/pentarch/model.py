@@ -64,6 +64,23 @@ class DeferredModel(Model):
         copied._deferred.update(fields)  # a dictionary of its own: `__copy__` made it
         return copied
 
+    def settle(
+        self, values: Mapping[str, object], deferred: Mapping[str, Callable[[], object]]
+    ) -> Self:
+        """Set fields of a model that was just made and that nobody else has seen, and return it.
+
+        Args:
+            values: Fields that are valid already.
+            deferred: As in `defer`.
+        """
+        own = self.__dict__
+        own.update(values)
+        self.__pydantic_fields_set__.update(values)
+        for name in deferred:
+            own.pop(name, None)
+        self._deferred.update(deferred)
+        return self
+
     def complete(self) -> Self:
         """Compute every field that was deferred, and return the model itself."""
         if self._deferred:

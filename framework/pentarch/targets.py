@@ -5,6 +5,8 @@ One path: a batch of N figures is judged by arrays; one evaluation is a batch of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -136,38 +138,61 @@ def judge_columns(
     Returns:
         One column per target, in the order of `TargetId`.
     """
-    by_target: dict[TargetId, list[tuple[int, Condition]]] = {target: [] for target in TargetId}
-    for index, condition in enumerate(conditions(targets)):
-        by_target[condition.target].append((index, condition))
+    tests = _tests(targets)
+    margins = np.full((len(tests.conditions), length), np.nan)
+    for row, condition in enumerate(tests.conditions):
+        values = figures.get(condition.figure)
+        if values is not None:
+            margins[row] = margin(values, condition)
+    passed = np.where(tests.strict, margins > 0, margins >= 0)
     return tuple(
-        _judge_target(target, entries, figures, length) for target, entries in by_target.items()
+        _judge_target(target, rows, margins[rows], passed[rows])
+        for target, rows in tests.by_target.items()
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tests:
+    """The comparisons of all targets, C of them."""
+
+    conditions: tuple[Condition, ...]
+    strict: npt.NDArray[np.bool_]
+    """Whether equality misses, (C, 1)."""
+    by_target: Mapping[TargetId, slice]
+    """Which comparisons are whose: those of a target follow one another."""
+
+
+@lru_cache(maxsize=16)
+def _tests(targets: Targets) -> _Tests:
+    found = conditions(targets)
+    order = [condition.target for condition in found]
+    return _Tests(
+        conditions=found,
+        strict=np.array([[condition.strict] for condition in found]),
+        by_target=MappingProxyType(
+            {
+                target: slice(order.index(target), order.index(target) + order.count(target))
+                for target in TargetId
+            }
+        ),
     )
 
 
 def _judge_target(
-    target: TargetId,
-    entries: list[tuple[int, Condition]],
-    figures: Mapping[str, Floats | None],
-    length: int,
+    target: TargetId, rows: slice, margins: Floats, passed: npt.NDArray[np.bool_]
 ) -> TargetColumn:
-    margins = np.full((len(entries), length), np.nan)
-    met = np.zeros((len(entries), length), dtype=np.bool_)
-    for row, (_, condition) in enumerate(entries):
-        values = figures.get(condition.figure)
-        if values is None:
-            continue
-        margins[row] = margin(values, condition)
-        met[row] = margins[row] > 0 if condition.strict else margins[row] >= 0
-    known = ~np.isnan(margins).any(axis=0)
-    least = np.argmin(np.where(np.isnan(margins), -np.inf, margins), axis=0)
-    columns = np.arange(length)
+    """Judge one target from its conditions, (C, N) each, which begin at `rows`."""
+    is_known = ~np.isnan(margins)
+    known: npt.NDArray[np.bool_] = np.logical_and.reduce(is_known, axis=0)
+    met: npt.NDArray[np.bool_] = np.logical_and.reduce(passed, axis=0)  # NaN passes nothing
+    least, margin_of_all = np.zeros(margins.shape[1], dtype=np.intp), margins[0]
+    if len(margins) > 1:
+        least = np.argmin(np.where(is_known, margins, -np.inf), axis=0)
+        smallest = margins[least, np.arange(margins.shape[1])]
+        margin_of_all = np.where(known, smallest, np.nan)
     return TargetColumn(
-        target=target,
-        met=met.all(axis=0) & known,
-        known=known,
-        margin=np.where(known, margins[least, columns], np.nan),
-        deciding=np.array([index for index, _ in entries], dtype=np.intp)[least],
-    )
+        target=target, met=met, known=known, margin=margin_of_all, deciding=rows.start + least,
+    )  # fmt: skip
 
 
 _SUPPLIER = {
@@ -206,7 +231,7 @@ def judge(evaluation: Evaluation, targets: Targets | None = None) -> tuple[Verdi
         targets: Thresholds and bases; by default those of definitions.md, Verdict and margin.
     """
     targets = targets or Targets()
-    entries = conditions(targets)
+    entries = _tests(targets).conditions
     figures: dict[str, Floats | None] = {}
     for condition in entries:
         value = figure_of(evaluation, condition.figure)
@@ -231,7 +256,8 @@ def _verdict(
         reason = unknown_reason(condition.figure, backend=evaluation.backend)
     else:
         kind = VerdictKind.MET if bool(column.met[0]) else VerdictKind.MISSED
-    is_assumed = condition.target is TargetId.COST and targets.system_usd == Targets().system_usd
+    usual = Targets.model_fields["system_usd"].default
+    is_assumed = condition.target is TargetId.COST and targets.system_usd == usual
     margin_known = known and kind is not VerdictKind.INFEASIBLE
     return Verdict(
         id=column.target, verdict=kind, figure=condition.figure, value=value,

@@ -98,9 +98,12 @@ def _encoder(
 ) -> dict[str, Any]:
     """Return the fields of layers whose norms stand behind the sums."""
     head_dim = read.divides(hidden, heads, "num_attention_heads", "the hidden size")
+    is_decoder = read.flag("is_decoder", False)
+    if is_decoder and read.flag("add_cross_attention", False):
+        raise read.wrong("add_cross_attention", "found True", "False: no encoder is described")
     layer = Layer(
         attention=GroupedQueryAttention(
-            heads=heads, kv_heads=heads, head_dim=head_dim, causal=False, qkv_bias=True,
+            heads=heads, kv_heads=heads, head_dim=head_dim, causal=is_decoder, qkv_bias=True,
             output_bias=True,
         ),
         feed_forward=block,
@@ -108,8 +111,9 @@ def _encoder(
     )  # fmt: skip
     return {
         "hidden": hidden, "position_embedding": PositionEmbedding.LEARNED,
-        "embedding_norm": LAYER_NORM, "layers": same(layers, layer, "encoder").groups,
-        "final_norm": None, "head": HeadKind.MASKED,
+        "embedding_norm": LAYER_NORM,
+        "layers": same(layers, layer, "decoder" if is_decoder else "encoder").groups,
+        "final_norm": None, "head": HeadKind.LANGUAGE if is_decoder else HeadKind.MASKED,
     }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def _gemma3_text(read: Reader) -> dict[str, Any]:
 
 
 def _gemma3(read: Reader) -> dict[str, Any]:
-    return {**_gemma3_text(read.part("text_config")), "notes": (TEXT_TOWER,)}
+    return {**_gemma3_text(read.text_tower("gemma3_text")), "notes": (TEXT_TOWER,)}
 
 
 def _sandwich(

@@ -260,7 +260,9 @@ class GptFamily(TypedFamily):
     """GPT-2 to GPT-4, GPT-J, GPT-Neo, GPT-NeoX, GPT-BigCode and OPT."""
 
     name: ClassVar[str] = "gpt"
-    poolers: ClassVar[Mapping[str, Pooler]] = {"opt": Pooler(_narrowed)}
+    poolers: ClassVar[Mapping[str, Pooler]] = {
+        "opt": Pooler(_narrowed, of_positions=True, head_bias=False)
+    }
     about: ClassVar[str] = "GPT-2 to GPT-4, GPT-J, GPT-NeoX, OPT: layer norms, GELU, biases"
     builders: ClassVar[Mapping[str, Build]] = {
         "gpt2": _gpt2, "gptj": _gptj, "codegen": _gptj, "gpt_neo": _gpt_neo, "gpt_neox": _gpt_neox,

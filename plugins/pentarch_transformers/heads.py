@@ -12,6 +12,8 @@ _OWN_HEADS = (
     "ForImageClassification", "ForImageTextToText",
 )  # fmt: skip
 """Ends of class names with the head that a type is described with."""
+_PER_TOKEN = ("ForTokenClassification", "ForQuestionAnswering")
+"""Ends of class names with a small linear layer over every position; of answers, start and end."""
 _LABELS = 2
 """Classes that a configuration without a table of labels has."""
 
@@ -24,6 +26,10 @@ class Pooler:
     """Gives the layer, from the configuration and the fields of the workload."""
     of_model: bool = True
     """Whether the model without any head has it too, not just a classifier."""
+    of_positions: bool = False
+    """Whether a head over every position has it too."""
+    head_bias: bool = True
+    """Whether a classifier behind it adds a bias."""
 
 
 def with_architecture(
@@ -40,13 +46,17 @@ def with_architecture(
         FieldError: The class has a head that is not described.
     """
     name = _class_name(read)
+    if name is not None and name.endswith("ForCausalLM") and "encoder" in fields:
+        return _decoder_alone(fields)
     if name is None or name.endswith(_OWN_HEADS):
         return dict(fields)
+    if name.endswith(_PER_TOKEN) and "encoder" not in fields and "frontend" not in fields:
+        return _over_positions(read, fields, pooler, name)
     if name.endswith("ForSequenceClassification") and "encoder" not in fields:
         transform = None if pooler is None else pooler.make(read, fields)
         return {
             **_without_head(fields), "head": HeadKind.CLASSES, "classes": labels(read),
-            "head_transform": transform, "lm_head_bias": fields.get("head") is HeadKind.MASKED,
+            "head_transform": transform, "lm_head_bias": pooler is not None and pooler.head_bias,
         }  # fmt: skip
     if name.endswith("EncoderModel") and "encoder" in fields:
         return _encoder_alone(fields)
@@ -57,8 +67,24 @@ def with_architecture(
     raise read.wrong(
         "architectures[0]", f"found {name!r}, whose head is not described",
         "a class that ends in ForCausalLM, ForMaskedLM, ForConditionalGeneration, "
-        "ForImageClassification, ForSequenceClassification or Model",
+        "ForImageClassification, ForSequenceClassification, ForTokenClassification, "
+        "ForQuestionAnswering or Model",
     )  # fmt: skip
+
+
+def _over_positions(
+    read: Reader, fields: Mapping[str, Any], pooler: Pooler | None, name: str
+) -> dict[str, Any]:
+    """Return the fields with a linear layer over every position, for classes or for answers."""
+    has_transform = pooler is not None and pooler.of_positions
+    transform = pooler.make(read, fields) if pooler is not None and has_transform else None
+    # Of answers, most decoders score start and end; encoders and GPT-J have a row for each label.
+    by_label = (pooler is not None and pooler.head_bias) or read.model_type == "gptj"
+    return {
+        **_without_head(fields), "head": HeadKind.MASKED, "head_transform": transform,
+        "lm_head_bias": True,
+        "classes": labels(read) if by_label or "Token" in name else _LABELS,
+    }  # fmt: skip
 
 
 def labels(read: Reader) -> int:
@@ -95,4 +121,25 @@ def _encoder_alone(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **own, "hidden": fields["hidden"], "vocab": fields["vocab"], "head": HeadKind.STATES,
         "notes": fields.get("notes", ()),
+    }  # fmt: skip
+
+
+def _decoder_alone(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decoder of an encoder-decoder as a workload of its own.
+
+    It has the weights that would attend to an encoder all the same, and skips them.
+    """
+    hidden, skipped, groups = fields["hidden"], 0, []
+    for group in fields["layers"]:
+        cross = group.layer.cross
+        norms = [norm for norm in (cross.norm, cross.sum_norm) if norm is not None]
+        skipped += group.count * (
+            cross.attention.weights(hidden) + cross.attention.other_parameters(hidden)
+            + sum(norm.parameters(hidden) for norm in norms)
+        )  # fmt: skip
+        groups.append(group.replace(layer=group.layer.replace(cross=None)))
+    kept = {key: value for key, value in fields.items() if key != "encoder"}
+    return {
+        **kept, "layers": tuple(groups), "unused_parameters": skipped,
+        "notes": ("the decoder alone: its weights of cross attention are stored, never read",),
     }  # fmt: skip

@@ -80,7 +80,9 @@ def _ministral(read: Reader) -> dict[str, Any]:
 
 def _mistral3(read: Reader) -> dict[str, Any]:
     if read.has("text_config"):
-        return {**_mistral(read.part("text_config")), "notes": (TEXT_TOWER,)}
+        tower = read.text_tower("mistral", "ministral3")
+        build = _ministral3 if tower.model_type == "ministral3" else _mistral
+        return {**build(tower), "notes": (TEXT_TOWER,)}
     dims = dimensions(read.part("text_config"), _MISTRAL_SMALL)
     return {**_windowed(dims, None), "notes": (TEXT_TOWER,)}
 
@@ -117,7 +119,7 @@ def _mixtral(read: Reader) -> dict[str, Any]:
 
 
 def _llama4(read: Reader) -> dict[str, Any]:
-    return {**_llama4_text(read.part("text_config")), "notes": (TEXT_TOWER,)}
+    return {**_llama4_text(read.text_tower("llama4_text")), "notes": (TEXT_TOWER,)}
 
 
 def _llama4_text(read: Reader) -> dict[str, Any]:
@@ -175,8 +177,8 @@ def _llama4_text(read: Reader) -> dict[str, Any]:
 
 def _rotary_layers(read: Reader, count: int, interval: int) -> list[bool]:
     """Return which layers have rotary positions: all but every `no_rope_layer_interval`-th."""
-    found = read.items("no_rope_layers", length=count)
-    if found:
+    if read.items("no_rope_layers"):  # an empty list states nothing
+        found = read.items("no_rope_layers", length=count) or []
         return [bool(entry) for entry in found]
     interval = read.count("no_rope_layer_interval", interval)
     return [(index + 1) % interval != 0 for index in range(count)]

@@ -134,6 +134,17 @@ class Reader:
             raise self.wrong(name, problem, "a configuration in braces")
         return Reader(found, self.where, prefix=f"{self._prefix}{name}.")
 
+    def text_tower(self, *known: str) -> "Reader":
+        """Return the reader of `text_config`.
+
+        Its `model_type`, if it says one, is one of `known` or that of the whole model.
+        """
+        tower = self.part("text_config")
+        if tower.has("model_type") and tower.model_type not in (*known, self.model_type):
+            found = _shown(self._config["text_config"]["model_type"])
+            raise tower.wrong("model_type", f"found {found}", " or ".join(map(repr, known)))
+        return tower
+
     def without(self, key: str) -> "Reader":
         """Return the reader of the same configuration without one key."""
         kept = {name: value for name, value in self._config.items() if name != key}

@@ -279,6 +279,11 @@ OTHER_CLASSES = (
     ("distilbert", "DistilBertForSequenceClassification"),
     ("llama", "LlamaForSequenceClassification"), ("qwen3", "Qwen3ForSequenceClassification"),
     ("gpt2", "GPT2ForSequenceClassification"), ("vit", "ViTForImageClassification"),
+    ("opt", "OPTForSequenceClassification"), ("opt", "OPTForQuestionAnswering"),
+    ("bert", "BertForTokenClassification"), ("roberta", "RobertaForTokenClassification"),
+    ("bert", "BertForQuestionAnswering"), ("electra", "ElectraForQuestionAnswering"),
+    ("llama", "LlamaForTokenClassification"), ("llama", "LlamaForQuestionAnswering"),
+    ("bart", "BartForCausalLM"), ("mbart", "MBartForCausalLM"), ("whisper", "WhisperForCausalLM"),
 )  # fmt: skip
 """Type and class of configurations whose `architectures` names another class than usual."""
 
@@ -303,6 +308,13 @@ OTHER_KEYS = (
                       "use_sliding_window": True, "num_hidden_layers": 2}),
     Variant("llama4_text", {"moe_layers": [1], "num_hidden_layers": 3, "num_local_experts": 2}),
     Variant("vit", {"id2label": {"0": "cat", "1": "dog", "2": "bird"}}),
+    Variant("llama4_text", {"no_rope_layers": [], "num_hidden_layers": 4}),
+    Variant("mistral3", {"text_config": {"model_type": "ministral3", "num_hidden_layers": 2}}),
+    Variant("bert", {"is_decoder": True, "architectures": ["BertForQuestionAnswering"],
+                     "id2label": {"0": "a", "1": "b", "2": "c"}}),
+    Variant("gptj", {"n_layer": 1, "architectures": ["GPTJForQuestionAnswering"],
+                     "id2label": {"0": "a", "1": "b", "2": "c"}}),
+    Variant("opt", {"word_embed_proj_dim": 96, "architectures": ["OPTForQuestionAnswering"]}),
 )  # fmt: skip
 """Configurations in further keys: other names, the form of earlier versions, lists of layers."""
 

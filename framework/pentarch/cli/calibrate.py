@@ -37,7 +37,10 @@ Out = Annotated[
     typer.Option("--out", metavar="PATH", help="File (.yaml) or folder to write. [default: .]"),
 ]
 Parameters = Annotated[
-    list[str] | None, typer.Option("--parameter", help="Fit only this one; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--parameter", help="Fit only this one, of a stack also all that begin so; may be repeated."
+    ),
 ]
 Operators = Annotated[
     list[str] | None, typer.Option("--operator", help="Use only its rows; may be repeated.")

@@ -285,9 +285,19 @@ def _join_rows(parts: Sequence[RowCosts]) -> RowCosts:
             joined[name] = np.concatenate(values, axis=1) if is_known else None
         return joined
 
+    def side_by_side(name: str) -> Floats | None:
+        values = [getattr(part, name) for part in parts]
+        stated = [value for value in values if value is not None]
+        if len(stated) < len(values):  # the structure says what is stated: all parts or none
+            return None
+        shape = (nothing.shape[0], 1)
+        return np.concatenate([np.broadcast_to(value, shape) for value in stated], axis=1)
+
     return RowCosts(
-        **{group: join(group) for group in
-           ("compute_s", "level_s", "read_bytes", "write_bytes", "energy_j", "detail")},
+        compute_s=join("compute_s"), level_s=join("level_s"), read_bytes=join("read_bytes"),
+        write_bytes=join("write_bytes"), energy_j=join("energy_j"), detail=join("detail"),
+        overlap=side_by_side("overlap"), host_s=side_by_side("host_s"),
+        start_share=side_by_side("start_share"),
         fixed_s=np.concatenate([part.fixed_s for part in parts], axis=1),
         executed_macs=np.concatenate([part.executed_macs for part in parts], axis=1),
         fits=np.concatenate([part.fits for part in parts], axis=1), fidelity=_least_fidelity(parts),

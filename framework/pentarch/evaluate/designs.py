@@ -71,7 +71,7 @@ def _run_stage(
     scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
     memory = memory_use(table, machine, scenario.runtime, own)
     holding = Holding(memory.weights, memory.kv, micro, float(stage.copies))
-    kept = choose_residency(table, machine, holding, scenario.runtime)
+    kept = choose_residency(table, machine, holding, scenario.runtime, prepared.memo)
     memory = replace(memory, on_chip=kept.bytes)
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,

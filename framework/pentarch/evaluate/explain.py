@@ -19,6 +19,7 @@ from pentarch.evaluate.power import static_power
 from pentarch.evaluate.prepare import Prepared
 from pentarch.evaluate.roofs import device_roofs
 from pentarch.evaluate.scenario import Scenario
+from pentarch.evaluate.stage_costs import PHASES
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
 from pentarch.hardware.columns import Floats
@@ -85,20 +86,28 @@ def evaluation_of(
         programmability=value("programmability"), update_s=value("update_s"),
         memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
         notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
-        inputs=Inputs(hash="", version=VERSION, grades={}),
+        inputs=_no_inputs(),
     )  # fmt: skip
     # The digest of the inputs takes as long as all the figures, so it waits, too.
     ledger = cache(lambda: loss_ledger(figures, index))  # the energy ledger asks for it, too
-    # The verdicts are models already: there is nothing to validate again.
-    judged = evaluation.model_copy(update={"targets": judge(evaluation, scenario.targets)})
-    return judged.defer(
-        operators=lambda: _operators(figures, index),
-        ledger=ledger,
-        energy_ledger=lambda: energy_ledger(figures, index, ledger()),
-        cost_ledger=lambda: cost_ledger(figures, index),
-        roofs=lambda: device_roofs(figures.stages, index),
-        inputs=lambda: _inputs(scenario, prepared, machine, index),
+    return evaluation.settle(
+        # The verdicts are models already: there is nothing to validate again.
+        {"targets": judge(evaluation, scenario.targets)},
+        {
+            "operators": lambda: _operators(figures, index),
+            "ledger": ledger,
+            "energy_ledger": lambda: energy_ledger(figures, index, ledger()),
+            "cost_ledger": lambda: cost_ledger(figures, index),
+            "roofs": lambda: device_roofs(figures.stages, index),
+            "inputs": lambda: _inputs(scenario, prepared, machine, index),
+        },
     )
+
+
+@cache
+def _no_inputs() -> Inputs:
+    """Return what stands for the inputs until they are asked for."""
+    return Inputs(hash="", version=VERSION, grades={})
 
 
 def _operators(figures: Figures, index: int) -> tuple[OperatorCost, ...]:
@@ -151,16 +160,17 @@ def _bottleneck(figures: Figures, index: int) -> str | None:
             seconds = float(stage.costs.stack(phase).time()[index])
             shares[segment.bottleneck[index]] += seconds * runs[phase]
         for entry in stage.costs.kinds:
-            resources = (*entry.times.resources, START)
-            terms = np.vstack((entry.times.terms_s[:, :, index], entry.costs.fixed_s[:, index]))
+            names = ("nothing", *entry.times.resources, START)
+            terms = np.array([*entry.times.terms, entry.costs.fixed_s])[:, :, index]
             busy = entry.times.total_s[:, index] * weight_column(entry, index)
-            slowest = np.where(terms.any(axis=0), terms.argmax(axis=0), -1)
-            for phase in runs:
+            slowest = np.where(terms.any(axis=0), terms.argmax(axis=0), -1) + 1
+            slowest[entry.is_decode] += len(names)  # one bin per phase and resource
+            busy *= np.where(entry.is_decode, runs[Phase.DECODE], runs[Phase.PREFILL])
+            sums = np.bincount(slowest, weights=busy, minlength=2 * len(names)).tolist()
+            for phase, own in zip(PHASES, (sums[: len(names)], sums[len(names) :]), strict=True):
                 if phase in stage.costs.segments:
                     continue
-                of_phase = np.where(entry.in_phase(phase), busy, 0.0) * runs[phase]
-                sums = np.bincount(slowest + 1, weights=of_phase, minlength=len(resources) + 1)
-                for name, seconds in zip(("nothing", *resources), sums.tolist(), strict=True):
+                for name, seconds in zip(names, own, strict=True):
                     if seconds > 0:
                         shares[name] += seconds
     return max(shares, key=lambda name: shares[name]) if shares else None

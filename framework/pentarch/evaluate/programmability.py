@@ -5,6 +5,7 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import Field, PositiveInt
 
@@ -64,19 +65,37 @@ def score(machine: MachineTable) -> Floats | None:
     stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
     useful = _useful_primitives(program.primitives, stream)
     absent = np.zeros(stream.shape)
-    runs = {
-        entry: np.minimum.reduce([useful.get(primitive, absent) for primitive in entry.primitives])
-        for entry in reference_operators()
-    }
-    everything = sum_rows(list(runs.values())) / len(runs)
+    entries = reference_operators()
+    named, needed = _needed_primitives()
+    rates = np.array([useful.get(primitive, absent) for primitive in named])
+    runs = rates[needed[:, 0]]
+    for position in range(1, needed.shape[1]):
+        np.minimum(runs, rates[needed[:, position]], out=runs)
+    everything = sum_rows(runs) / len(runs)
     if program.tape_out_year is None:
         return everything
     result = everything
     for year in np.unique(program.tape_out_year):
-        later = [useful for entry, useful in runs.items() if entry.year > year]
+        later = runs[[entry.year > year for entry in entries]]
         if len(later) >= FEWEST:
             result = np.where(program.tape_out_year == year, sum_rows(later) / len(later), result)
     return result
+
+
+@cache
+def _needed_primitives() -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
+    """Return the primitives that occur, and those of each operator by position, padded: (R, P)."""
+    entries = reference_operators()
+    names = tuple(dict.fromkeys(name for entry in entries for name in entry.primitives))
+    most = max(len(entry.primitives) for entry in entries)
+    table = [
+        [names.index(name) for name in entry.primitives]
+        + [names.index(entry.primitives[0])] * (most - len(entry.primitives))
+        for entry in entries
+    ]
+    needed = np.array(table, dtype=np.intp)
+    needed.flags.writeable = False
+    return names, needed
 
 
 def _useful_primitives(rates: Mapping[str, Floats], stream: Floats) -> dict[str, Floats]:

@@ -12,6 +12,7 @@ stay for good, activations for the phase they belong to.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,10 @@ from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Buffering, Management, Stationary
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.arithmetic import Product, bits_to_bytes, resolve
+from pentarch.mapping.cached_vector import PRIMITIVES
 from pentarch.mapping.compilation import load_keeping
 from pentarch.mapping.cost_vector import is_fused
+from pentarch.mapping.costs import RowMemo
 from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
 from pentarch.workload.formats import number_format
 
@@ -43,7 +46,7 @@ LEAST_BYTES = 262144.0
 """Bytes of that room, at most: an assumption; larger inner tiles gain little from more."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Residency:
     """What lives in the outermost on-chip buffer, for N designs; shapes (N,)."""
 
@@ -59,23 +62,27 @@ class Residency:
     bytes: Floats
     """Bytes that weights and KV cache take for good."""
 
-    @property
+    @cached_property
     def reserved(self) -> Floats:
         """Bytes that tiles cannot have: data that stay, and the larger of the phases' activations."""
         largest = np.maximum(self.activations[Phase.PREFILL], self.activations[Phase.DECODE])
         reserved: Floats = self.bytes + largest
         return reserved
 
-    @property
+    @cached_property
     def kv_share(self) -> Floats | None:
         """Share of the KV cache, `None` where no design keeps any."""
         return self.kv if self.kv.any() else None
 
-    @property
+    @cached_property
     def activation_rooms(self) -> Floats | None:
         """Bytes kept for the activations of prefill and decode, (2, N); `None` where there are none."""
         rooms = np.stack([self.activations[Phase.PREFILL], self.activations[Phase.DECODE]])
         return rooms if rooms.any() else None
+
+    @cached_property
+    def _keeps_weights(self) -> bool:
+        return bool(self.weights.any() or self.experts.any())
 
     def weight_shares(self, is_routed: Flags) -> Floats | None:
         """Return the share of each row's weights, (R, N), `None` where no design keeps any.
@@ -83,7 +90,7 @@ class Residency:
         Args:
             is_routed: Rows of routed experts, (R,).
         """
-        if not (self.weights.any() or self.experts.any()):
+        if not self._keeps_weights:
             return None
         return np.where(is_routed[:, None], self.experts, self.weights)
 
@@ -125,8 +132,9 @@ def no_residency(length: int) -> Residency:
 
 
 def choose_residency(
-    table: OperatorTable, machine: MachineTable, holding: Holding, runtime: Runtime
-) -> Residency:
+    table: OperatorTable, machine: MachineTable, holding: Holding, runtime: Runtime,
+    memo: RowMemo | None = None,
+) -> Residency:  # fmt: skip
     """Decide what stays in the outermost on-chip buffer.
 
     A buffer managed by hardware keeps nothing for good. A buffer that may hold weights only leaves
@@ -138,7 +146,9 @@ def choose_residency(
         machine: N designs.
         holding: What one of its devices holds.
         runtime: Software stack: which vector operators it fuses with their neighbors.
+        memo: What follows from the rows alone, kept by the caller.
     """
+    memo = RowMemo() if memo is None else memo
     if len(machine.levels) < 2 or machine.levels[1].management is not Management.SOFTWARE:
         return no_residency(machine.length)
     buffer = machine.levels[1]
@@ -158,17 +168,19 @@ def choose_residency(
         1.0 / level_bandwidth(machine.levels[0]),
     )):  # fmt: skip
         designs[row] = values
-    designs[6:8] = _attention_s(table.attention, machine) / holding.copies
-    designs[8:10] = _vector_s(table.vector, machine) / holding.copies
+    designs[6:8] = _attention_s(table.attention, machine, memo) / holding.copies
+    designs[8:10] = _vector_s(table.vector, machine, memo) / holding.copies
     designs[10] = 1.0 / level_bandwidth(buffer)
     designs[11] = np.inf if inner is None else inner
     kernel = load_keeping()
     out = np.empty((len(kernel.OUT_FIELDS), machine.length))
-    stage = stage_figures(table, buffer.holds, holding.copies, runtime)
-    kernel.choose(
-        row_figures(table.gemm, holding.copies), product_figures(table.gemm, machine), stage,
-        designs, out,
+    holds, equal = frozenset(buffer.holds), holding.copies
+    stage = memo.of(
+        table, ("residency", holds, equal), lambda: stage_figures(table, holds, equal, runtime),
+        runtime,
     )  # fmt: skip
+    rows = memo.of(table.gemm, ("residency", equal), lambda: row_figures(table.gemm, equal))
+    kernel.choose(rows, product_figures(table.gemm, machine), stage, designs, out)
     found = dict(zip(kernel.OUT_FIELDS, out, strict=True))
     kept = {Phase.PREFILL: found["prefill"], Phase.DECODE: found["decode"]}
     return Residency(
@@ -236,35 +248,60 @@ def _product_figures(product: Product | None, machine: MachineTable) -> Floats:
     return figures
 
 
-def _attention_s(rows: AttentionTable, machine: MachineTable) -> Floats:
+def _attention_s(rows: AttentionTable, machine: MachineTable, memo: RowMemo) -> Floats:
     """Return the time of the arithmetic of all attention of a sequence, by phase, (2, N).
 
     The query rows that share a key head are padded to the array.
     """
     total = np.zeros((2, machine.length))
-    for index, pair in enumerate(zip(rows.query_formats, rows.kv_formats, strict=True)):
-        product = resolve(machine, *pair, OperatorKind.ATTENTION)
-        figures = _product_figures(product, machine)
-        shared = rows.query_tokens[index] * rows.heads[index] / rows.kv_heads[index]
-        macs = rows.heads[index] * rows.pairs[index] * (rows.head_dim + rows.value_dim)[index]
-        padding = np.ceil(shared / figures[1]) * figures[1] / shared
-        seconds = macs * rows.executions[index] * figures[0] * padding
-        total[int(rows.is_decode[index])] += seconds
+    figures = {
+        pair: _product_figures(resolve(machine, *pair, OperatorKind.ATTENTION), machine)
+        for pair in dict.fromkeys(zip(rows.query_formats, rows.kv_formats, strict=True))
+    }
+    paddings: dict[tuple[tuple[str, str], float], Floats] = {}
+    for pair, shared, macs, phase in memo.of(rows, "residency", lambda: _attention_work(rows)):
+        padding = paddings.get((pair, shared))
+        if padding is None:
+            blocks = figures[pair][1]
+            padding = paddings[pair, shared] = np.ceil(shared / blocks) * blocks / shared
+        total[phase] += macs * figures[pair][0] * padding
     return total
 
 
-def _vector_s(rows: VectorTable, machine: MachineTable) -> Floats:
+def _attention_work(
+    rows: AttentionTable,
+) -> tuple[tuple[tuple[str, str], float, float | Floats, int], ...]:
+    """Return formats, query rows of a key head, multiply-accumulates and phase of each row."""
+    shared = rows.query_tokens * rows.heads / rows.kv_heads
+    macs = rows.heads * rows.pairs * (rows.head_dim + rows.value_dim)
+    return tuple(
+        (
+            pair,
+            float(shared[index]),
+            macs[index] * rows.executions[index],
+            int(rows.is_decode[index]),
+        )
+        for index, pair in enumerate(zip(rows.query_formats, rows.kv_formats, strict=True))
+    )
+
+
+def _vector_s(rows: VectorTable, machine: MachineTable, memo: RowMemo) -> Floats:
     """Return the time of the arithmetic of all vector rows of a sequence, by phase, (2, N)."""
     engine = vector_engine(machine)
     if engine is None:
         return np.zeros((2, machine.length))
-    phases = (~rows.is_decode, rows.is_decode)
-    counts = {
-        name: np.array([[(getattr(rows, name) * rows.executions)[mask].sum()] for mask in phases])
-        for name in ("elementwise", "reduce", "transcendental", "convert")
-    }
+    counts = memo.of(rows, "residency", lambda: _vector_counts(rows))
     seconds, _, _ = vector_work(engine, counts)
     return np.asarray(np.broadcast_to(seconds, (2, machine.length)))
+
+
+def _vector_counts(rows: VectorTable) -> dict[str, Floats]:
+    """Return the work of all rows of a sequence by primitive, (2, 1) each: by phase."""
+    phases = (~rows.is_decode, rows.is_decode)
+    return {
+        name: np.array([[(getattr(rows, name) * rows.executions)[mask].sum()] for mask in phases])
+        for name in PRIMITIVES
+    }
 
 
 def stage_figures(

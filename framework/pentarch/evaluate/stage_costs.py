@@ -339,24 +339,28 @@ class StageCosts:
     @cached_property
     def ideal_s(self) -> Floats:
         """Time of a query's useful work at the peak it runs at, by phase, shape (2, N)."""
-        return self._total("ideal_s")
+        return self._at_peak[0]
 
     @cached_property
     def executed_s(self) -> Floats:
         """Time of a query's executed multiply-accumulates at that peak, by phase, shape (2, N)."""
-        return self._total("executed_s")
+        return self._at_peak[1]
 
     @cached_property
     def compulsory_bytes(self) -> Floats:
         """Bytes that a query has to fetch from memory, by phase, shape (2, N)."""
-        return self._total("compulsory_bytes")
+        return self._at_peak[2]
 
-    def _total(self, figure: str) -> Floats:
-        total = np.zeros((len(PHASES), self.given.machine.length))
+    @cached_property
+    def _at_peak(self) -> tuple[Floats, ...]:
+        """Sums over the rows that multiply: ideal and executed time, compulsory bytes."""
+        totals = tuple(np.zeros((len(PHASES), self.given.machine.length)) for _ in range(3))
         for entry in self.kinds:
             if entry.multiplies:
-                total = total + entry.total(getattr(entry, figure))
-        return total
+                figures = (entry.ideal_s, entry.executed_s, entry.compulsory_bytes)
+                for total, part in zip(totals, entry.totals(figures), strict=True):
+                    total += part
+        return totals
 
 
 def cost_stage(given: StageInput) -> StageCosts:

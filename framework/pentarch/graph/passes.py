@@ -133,11 +133,11 @@ class Passes:
     def contexts(self, attention: Attention) -> Nodes:
         """Return contexts and weights of one attention operator; the weights add up to `times`.
 
-        Attention over an encoder sees the same keys in every pass.
+        Attention over an encoder, and inside one, sees the same keys in every pass.
         """
-        if attention.cross:
+        if attention.cross or not attention.causal:
             return ((attention.context, self.times),)
-        if not attention.causal or self.first == self.last:
+        if self.first == self.last:
             return ((self.first, self.times),)
         if self.phase is Phase.PREFILL:
             nodes = _stride_nodes(self, attention)

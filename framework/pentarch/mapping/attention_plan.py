@@ -303,10 +303,10 @@ def _engine_table(case: Case) -> Floats:
         **_level_limits("inner", unit),
     }
     names = time_kernels().ENGINE_FIELDS
-    table = np.empty((machine.length, len(names)))
+    table = np.empty((len(names), machine.length))
     for at, name in enumerate(names):
-        table[:, at] = limits[name]
-    return table
+        table[at] = limits[name]
+    return np.ascontiguousarray(table.T)
 
 
 def _streams(case: Case) -> float:

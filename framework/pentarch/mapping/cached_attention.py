@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.assemble import RowLedger
 from pentarch.mapping.attention import CheckedRows
 from pentarch.mapping.attention_plan import SCORE_WORK, Case
@@ -88,45 +89,109 @@ def add_cached_attention(
         picked: Their positions in the table.
         formats: Of the queries, and of keys and values.
     """
-    single = case.view.column("positions")[:, 0] == 1.0
+    request = case.request
+    for part in request.memo.of(
+        request.rows, ("cached attention", formats),
+        lambda: _parts(request.runtime, case.view, picked, formats), request.runtime,
+    ):  # fmt: skip
+        own = _own_case(case, part)
+        _add(ledger, own, part, map_cached(own, part))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Rows that one kernel runs: all with one query position, or all with several; columns (R, 1)."""
+
+    kernel: KernelSet
+    """What the library makes of the engine."""
+    is_decode: bool
+    """Whether each row has one query position."""
+    chosen: Picked
+    """The rows among those of their formats."""
+    picked: Picked
+    """Their positions in the table."""
+    table: Floats
+    """As in `CheckedRows`."""
+    rows: Floats
+    """`ROW_FIELDS` of the kernels, (R, 11)."""
+    positions: Floats
+    """Query positions."""
+    query_rows: Floats
+    """Query rows that share a KV head."""
+    kv_bytes: Floats
+    """Bytes of K and V of one KV head."""
+    query_bytes: Floats
+    """Bytes of the queries that share it."""
+    output_bytes: Floats
+    """Bytes of their outputs."""
+    width: Floats
+    """Multiply-accumulates of a score: of Q by K and of P by V."""
+    value_dim: Floats
+    """Width of a value."""
+    per_key_bytes: Floats
+    """Bytes of a key and its value."""
+    part_bytes: Floats
+    """Bytes of the partial results of one query row."""
+
+
+def _parts(
+    runtime: Runtime, view: CheckedRows, picked: Picked, formats: tuple[str, str]
+) -> tuple[_Part, ...]:
+    """Return the rows by the kernel that runs them."""
+    single = view.column("positions")[:, 0] == 1.0
+    found = []
     for operator, chosen in (
         (KernelOperator.ATTENTION_DECODE, np.flatnonzero(single)),
         (KernelOperator.ATTENTION_PREFILL, np.flatnonzero(~single)),
     ):
-        if len(chosen):
-            kernel = case.request.runtime.kernel(operator, *formats)
-            part = _part(case, chosen)
-            found = map_cached(part, kernel, picked[chosen])
-            _add(ledger, part, kernel, picked[chosen], found)
+        if not len(chosen):
+            continue
+        own = CheckedRows(
+            kv_heads=view.kv_heads[chosen], table=np.ascontiguousarray(view.table[chosen])
+        )
+        head_dim, value_dim = own.column("head_dim"), own.column("value_dim")
+        streamed, query_rows = head_dim + own.streamed_value_dim, own.query_rows
+        found.append(
+            _Part(
+                kernel=runtime.kernel(operator, *formats),
+                is_decode=operator is KernelOperator.ATTENTION_DECODE, chosen=chosen,
+                picked=picked[chosen], table=own.table, rows=_rows(own),
+                positions=own.column("positions"), query_rows=query_rows,
+                kv_bytes=own.column("kv_length") * streamed * own.column("kv_bytes"),
+                query_bytes=query_rows * head_dim * own.column("q_bytes"),
+                output_bytes=query_rows * value_dim * own.column("out_bytes"),
+                width=head_dim + value_dim, value_dim=value_dim,
+                per_key_bytes=streamed * own.column("kv_bytes"),
+                part_bytes=query_rows * ((value_dim + 2.0) * own.column("accumulator_bytes")),
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
-def _part(case: Case, chosen: Picked) -> Case:
-    view = CheckedRows(
-        kv_heads=np.ascontiguousarray(case.view.kv_heads[chosen]),
-        table=np.ascontiguousarray(case.view.table[chosen]),
-    )
+def _own_case(case: Case, part: _Part) -> Case:
+    chosen = part.chosen
+    view = CheckedRows(kv_heads=np.ascontiguousarray(case.view.kv_heads[chosen]), table=part.table)
     return Case(
         request=case.request, product=case.product, buffers=case.buffers, view=view,
         vectors=case.vectors, converted=None if case.converted is None else case.converted[chosen],
     )  # fmt: skip
 
 
-def map_cached(case: Case, kernel: KernelSet, picked: Picked) -> CachedAttention:
-    """Return how rows run: all with one query position, or all with several.
+def map_cached(case: Case, part: _Part) -> CachedAttention:
+    """Return how the rows of one kernel run.
 
     Args:
         case: The rows.
-        kernel: What the library makes of the engine.
-        picked: Positions of the rows in their table.
+        part: What is known of them.
     """
-    kernels, view = load_cached_attention(), case.view
-    is_decode = bool((view.column("positions") == 1.0).all())
+    kernels, view, kernel = load_cached_attention(), case.view, part.kernel
     shape = view.kv_heads.shape
-    kept = _kept(case, kernel, picked)
+    moved = _footprints(view, part)
+    kept = _kept(case, part, moved)
     out = np.empty((len(kernels.OUT_FIELDS), *shape))
-    run = kernels.time_decode if is_decode else kernels.time_prefill
-    options = _options(case, kernel, is_decode=is_decode)
-    run(view.kv_heads, kept, _rows(view), options, _designs(case, kernel), out)
+    run = kernels.time_decode if part.is_decode else kernels.time_prefill
+    options = _options(case, kernel, is_decode=part.is_decode)
+    run(view.kv_heads, kept, part.rows, options, _designs(case, kernel), out)
     found = dict(zip(kernels.OUT_FIELDS, out, strict=True))
     return CachedAttention(
         unit_s=found["unit_s"], memory_s=found["memory_s"], cache_s=found["cache_s"],
@@ -134,7 +199,7 @@ def map_cached(case: Case, kernel: KernelSet, picked: Picked) -> CachedAttention
         split=found["split"], tile=found["tile"], waves=found["waves"],
         tile_keys=np.full(shape, options[0, 1]),
         fits=found["fits"] > 0.0,
-        **_bytes(view, kept, found),
+        **_bytes(view, part, kept, moved, found),
     )  # fmt: skip
 
 
@@ -180,29 +245,32 @@ def _designs(case: Case, kernel: KernelSet) -> Floats:
         rates.wave_share, rates.split_s, kernel.part_s, kernel.wide, convert_s,
         kernel.tiles_per_unit, engine.units if vectors is None else vectors.main.units, own,
     )  # fmt: skip
-    return np.stack([np.broadcast_to(figure, (machine.length,)) for figure in figures])
+    packed = np.empty((len(figures), machine.length))
+    for at, figure in enumerate(figures):
+        packed[at] = figure
+    return packed
 
 
-def _kept(case: Case, kernel: KernelSet, picked: Picked) -> Floats:
+def _kept(case: Case, part: _Part, moved: tuple[Floats, Floats, Floats]) -> Floats:
     """Return the share of K and V, of Q, and of O that the cache holds already; (4, R, N).
 
     The last share is that of the keys of one head that a round of tiles leaves to the next.
     """
     view, state = case.view, case.request.cached
     kept = np.zeros((4, *view.kv_heads.shape))
-    room = cache_room(case, kernel)
-    stored, queries, outputs = _footprints(view)
-    if (view.column("positions") > 1.0).any():
+    room = cache_room(case, part.kernel)
+    stored, queries, outputs = moved
+    if not part.is_decode:
         kept[3] = kept_share(stored / view.kv_heads, room)
     if state is None:
         return kept
     share = np.zeros(view.kv_heads.shape)
-    if state.is_layer:
+    if state.is_layer and not part.is_decode:
         # Keys and values of this pass were written by the operator before; older ones were not.
-        fresh = (view.column("positions") > 1.0) & (stored + queries + outputs <= room / 2.0)
-        share = np.where(fresh, view.column("positions") / view.column("kv_length"), 0.0)
-    else:
-        between = state.take(picked).between(stored)
+        fresh = stored + queries + outputs <= room / 2.0
+        share = np.where(fresh, part.positions / view.column("kv_length"), 0.0)
+    elif not state.is_layer:
+        between = state.take(part.picked).between(stored)
         share = kept_share(between + queries + outputs, room)
     kept[0] = np.minimum(share, 1.0)
     kept[1] = kept[2] = np.where(
@@ -219,27 +287,25 @@ def cache_room(case: Case, kernel: KernelSet) -> Floats:
     return room
 
 
-def _footprints(view: CheckedRows) -> tuple[Floats, Floats, Floats]:
+def _footprints(view: CheckedRows, part: _Part) -> tuple[Floats, Floats, Floats]:
     """Return the bytes of K and V, of Q, and of O, (R, N) each."""
-    heads, rows = view.kv_heads, view.query_rows
-    width = view.column("head_dim") + view.streamed_value_dim
-    stored = heads * (view.column("kv_length") * width * view.column("kv_bytes"))
-    queries = heads * (rows * view.column("head_dim") * view.column("q_bytes"))
-    outputs = heads * (rows * view.column("value_dim") * view.column("out_bytes"))
-    return stored, queries, outputs
+    heads = view.kv_heads
+    return heads * part.kv_bytes, heads * part.query_bytes, heads * part.output_bytes
 
 
-def _bytes(view: CheckedRows, kept: Floats, found: dict[str, Floats]) -> dict[str, Floats]:
+def _bytes(
+    view: CheckedRows, part: _Part, kept: Floats, moved: tuple[Floats, Floats, Floats],
+    found: dict[str, Floats],
+) -> dict[str, Floats]:  # fmt: skip
     """Return the traffic of memory and cache: a tile draws the keys of its scores."""
-    stored, queries, outputs = _footprints(view)
-    key_bytes = (view.column("head_dim") + view.streamed_value_dim) * view.column("kv_bytes")
-    is_decode = view.column("positions") == 1.0
-    # In decode one tile holds all query rows of a KV head, however many blocks they take.
-    padded = np.ceil(view.query_rows / found["tile"]) * found["tile"]
-    drawn = found["executed"] / np.where(is_decode, padded, found["tile"]) * key_bytes
-    words = (view.column("value_dim") + 2.0) * view.column("accumulator_bytes")
+    stored, queries, outputs = moved
+    tile = found["tile"]
+    if part.is_decode:
+        # In decode one tile holds all query rows of a KV head, however many blocks they take.
+        tile = np.ceil(part.query_rows / tile) * tile
+    drawn = found["executed"] / tile * part.per_key_bytes
     parts = np.where(found["split"] > 1.0, found["split"], 0.0)
-    exchanged = parts * view.kv_heads * (view.query_rows * words)
+    exchanged = parts * view.kv_heads * part.part_bytes
     return {
         "memory_read_bytes": stored * (1.0 - kept[0]) + queries * (1.0 - kept[1]) + found["reread"],
         "memory_write_bytes": outputs * (1.0 - kept[2]),
@@ -248,17 +314,15 @@ def _bytes(view: CheckedRows, kept: Floats, found: dict[str, Floats]) -> dict[st
     }
 
 
-def _add(
-    ledger: RowLedger, case: Case, kernel: KernelSet, picked: Picked, found: CachedAttention
-) -> None:
-    view, product, machine = case.view, case.product, case.request.machine
-    memory, cache = machine.levels[0], case.buffers[0]
-    width = view.column("head_dim") + view.column("value_dim")
+def _add(ledger: RowLedger, case: Case, part: _Part, found: CachedAttention) -> None:
+    product, machine, picked = case.product, case.request.machine, part.picked
+    memory, cache, kernel = machine.levels[0], case.buffers[0], part.kernel
+    macs = found.scores * part.width
     ledger.set_kernel(picked, kernel)
-    ledger.add_macs(picked, found.scores * width, product)
-    ledger.add_padding(picked, np.maximum(found.executed - found.scores, 0.0) * width)
+    ledger.add_macs(picked, macs, product)
+    ledger.add_padding(picked, np.maximum(found.executed - found.scores, 0.0) * part.width)
     ledger.add_compute(picked, product.engine.name, found.unit_s, None, energy_known=True)
-    _add_softmax(ledger, case, picked, found)
+    _add_softmax(ledger, case, part, found)
     read, write = found.memory_read_bytes, found.memory_write_bytes
     ledger.add_traffic(picked, memory, read, write, timed=False)
     ledger.add_level_time(picked, memory.name, found.memory_s)
@@ -268,29 +332,28 @@ def _add(
     )
     ledger.add_level_time(picked, cache.name, found.cache_s)
     for level in case.buffers[1:]:
-        height = np.minimum(product.engine.rows, view.query_rows)
+        height = np.minimum(product.engine.rows, part.query_rows)
+        view = case.view
         per_mac = view.column("kv_bytes") / height + view.column("q_bytes") / product.engine.columns
-        ledger.add_traffic(
-            picked, level, found.scores * width * per_mac, found.cache_read_bytes, timed=False
-        )
+        ledger.add_traffic(picked, level, macs * per_mac, found.cache_read_bytes, timed=False)
     ledger.restrict(picked, found.fits, "no tile of attention fits a unit's buffer")
-    tokens = case.request.sequences[picked] * view.column("positions")
+    tokens = case.request.sequences[picked] * part.positions
     ledger.add_fixed(picked, found.combine_s + kernel.start_s + kernel.token_s * tokens)
     for name, values in (
-        ("fused", np.ones_like(found.split)), ("split", found.split), ("tile_rows", found.tile),
+        ("fused", np.ones(found.split.shape)), ("split", found.split), ("tile_rows", found.tile),
         ("row_block", found.tile), ("tile_keys", found.tile_keys), ("waves", found.waves),
     ):  # fmt: skip
         ledger.add_detail(picked, name, values)
 
 
-def _add_softmax(ledger: RowLedger, case: Case, picked: Picked, found: CachedAttention) -> None:
+def _add_softmax(ledger: RowLedger, case: Case, part: _Part, found: CachedAttention) -> None:
     """Add the energy of the softmax, whose time is the units'."""
-    machine = case.request.machine
+    machine, picked = case.request.machine, part.picked
     if case.vectors is None:
         ledger.cannot_run(picked, f"{machine.name} has no vector engine for the softmax")
         return
     counts = {name: found.scores * work for name, work in SCORE_WORK.items()}
-    outputs = case.view.kv_heads * case.view.query_rows * case.view.column("value_dim")
+    outputs = case.view.kv_heads * part.query_rows * part.value_dim
     counts["elementwise"] = counts["elementwise"] + outputs * found.split
     if case.converted is not None:
         counts["convert"] = case.converted
@@ -299,7 +362,7 @@ def _add_softmax(ledger: RowLedger, case: Case, picked: Picked, found: CachedAtt
         engines.append((case.vectors.special, {"transcendental": counts.pop("transcendental")}))
     for engine, work in engines:
         _, joules, missing = vector_work(engine, work)
-        ledger.add_compute(picked, engine.name, np.zeros_like(found.unit_s), joules)
+        ledger.add_compute(picked, engine.name, np.zeros(found.unit_s.shape), joules)
         if missing:
             text = f"{engine.name} of {machine.name} has no rate for {', '.join(missing)}"
             ledger.cannot_run(picked, text)

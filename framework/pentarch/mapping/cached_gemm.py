@@ -1,6 +1,7 @@
 """Cost of GEMM rows that a cache feeds: tiles from a menu, a kernel library, and what the cache holds."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,11 @@ def add_cached_gemm(
     ):  # fmt: skip
         if len(chosen):
             formats = shape.group.a_format, shape.group.b_format
-            kernel = ledger.request.runtime.kernel(operator, *formats)
+            request = ledger.request
+            kernel = request.memo.of(
+                request.rows, ("kernel", operator, formats),
+                partial(request.runtime.kernel, operator, *formats), request.runtime,
+            )  # fmt: skip
             _add(ledger, product, _some(shape, chosen), buffers, kernel)
 
 

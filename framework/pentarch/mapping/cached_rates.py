@@ -68,6 +68,11 @@ class CacheRates:
             cache_unit=endless if own is None else own * kernel.feed, cache=drawn * kernel.feed,
             exchange=drawn,
             start_s=(engine.fill_cycles + engine.tile_start_cycles) / engine.clock_hz,
-            split_s=engine.split_s * kernel.split, wave_share=np.broadcast_to(paid, (length,)),
-            overlap=np.broadcast_to(0.0 if q is None else q, (length,)),
+            split_s=engine.split_s * kernel.split, wave_share=_of_all(paid, length),
+            overlap=_of_all(0.0 if q is None else q, length),
         )  # fmt: skip
+
+
+def _of_all(value: Floats | float, length: int) -> Floats:
+    """Return a figure that a kernel may state for all designs, shape (N,)."""
+    return np.full(length, value) if isinstance(value, float | int) else value

@@ -7,6 +7,7 @@ takes one row, finds its largest value and converts it, so that few rows take as
     t = (rows^q + stream^q)^(1/q),  rows = max(lines / (2 units), 1) (time of a row + values x time of one)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,24 +29,11 @@ LINE_VALUES = 8192.0
 """Values of a row of activations where a table does not say how many rows there are: an assumption,
 the width of a 70-billion-parameter model. A decode step has one row per sequence."""
 
+PRIMITIVES = ("elementwise", "reduce", "transcendental", "convert")
+"""Kinds of work a vector row can have: as many as `summing.WORK_FIELDS`."""
+
 BLOCKS_PER_UNIT = 2.0
 """Rows that one unit works on at once: an assumption, blocks of half a multiprocessor's threads."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VectorMoves:
-    """What vector rows move, fused ones nothing but what is stored for good; shapes (R, N)."""
-
-    read: Floats
-    """Activations read."""
-    write: Floats
-    """Activations written, new keys and values left out."""
-    stored: Floats
-    """New keys and values: they reach memory."""
-    parameters: Floats
-    """Parameters: they come from memory."""
-    alone: npt.NDArray[np.bool_]
-    """Which rows are kernels of their own, (R,)."""
 
 
 def needs_kernels(request: RowRequest) -> bool:
@@ -61,48 +49,101 @@ def has_vector_kernels(runtime: Runtime) -> bool:
     return any(entry.operator in named for entry in runtime.kernels)
 
 
-def add_cached_vector(
-    ledger: RowLedger, table: VectorTable, moves: VectorMoves, counts: dict[str, Floats]
-) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorKernels:
+    """What vector rows move and which kernels run them; columns of shape (R, 1), per sequence."""
+
+    alone: Floats
+    """1 for a kernel of its own, 0 for a row that rides on a neighbor, which moves nothing but what
+    is stored for good."""
+    read: Floats
+    """Bytes of activations read."""
+    write: Floats
+    """Bytes of activations written, new keys and values left out."""
+    stored: Floats
+    """Bytes of new keys and values: they reach memory."""
+    parameters: Floats
+    """Bytes of parameters, whatever the sequences: they come from memory."""
+    work: Mapping[str, Floats]
+    """Work by primitive that some row has."""
+    launched: tuple[tuple[KernelSet, Rows], ...]
+    """The rows that are kernels of their own, by kernel."""
+    figures: Mapping[str, Floats]
+    """`KERNEL_FIGURES` of each row's kernel; neutral for the time of rows that ride on others."""
+
+
+KERNEL_FIGURES = (
+    "start_s", "efficiency", "cache", "stream", "most_stream", "passes", "feed",
+)  # fmt: skip
+
+
+def vector_kernels(
+    table: VectorTable, runtime: Runtime, alone: npt.NDArray[np.bool_]
+) -> VectorKernels:
+    """Return what rows move and which kernels run them under a runtime.
+
+    Args:
+        table: The rows.
+        runtime: The stack.
+        alone: Which rows are kernels of their own, (R,).
+    """
+    kernels = [
+        vector_kernel(runtime, function, _written_word(table, row))
+        for row, function in enumerate(table.functions)
+    ]
+    figures = {
+        name: np.array([[float(getattr(kernel, name))] for kernel in kernels])
+        for name in KERNEL_FIGURES
+    }
+    figures["start_s"][~alone], figures["efficiency"][~alone] = 0.0, 1.0
+    members: dict[KernelSet, list[int]] = {}
+    for row in np.flatnonzero(alone).tolist():
+        members.setdefault(kernels[row], []).append(row)
+    moves = np.where(alone, 1.0, 0.0)
+    appends = np.array([function == "kv_append" for function in table.functions])
+    work = {name: getattr(table, name)[:, None] for name in PRIMITIVES}
+    return VectorKernels(
+        alone=moves[:, None], read=(table.bytes_in * moves)[:, None],
+        # New keys and values reach memory even when a projection's epilogue writes them.
+        write=np.where(appends, 0.0, table.bytes_out * moves)[:, None],
+        stored=np.where(appends, table.bytes_out, 0.0)[:, None],
+        parameters=table.weight_bytes[:, None],
+        work={name: values for name, values in work.items() if values.any()},
+        launched=tuple(
+            (kernel, np.array(rows, dtype=np.intp)) for kernel, rows in members.items()
+        ),
+        figures=figures,
+    )  # fmt: skip
+
+
+def add_cached_vector(ledger: RowLedger, table: VectorTable, kernels: VectorKernels) -> None:
     """Add vector rows to a ledger.
 
     Args:
         ledger: Where costs are collected.
         table: The rows.
-        moves: What they move.
-        counts: Their work by primitive, (R, N).
+        kernels: What they move, and what runs them.
     """
-    machine, runtime = ledger.request.machine, ledger.request.runtime
-    engine = vector_engine(machine)
+    request = ledger.request
+    machine, engine = request.machine, vector_engine(request.machine)
+    everything = np.arange(len(table.names), dtype=np.intp)
     if engine is None:
-        everything = np.arange(len(table.names), dtype=np.intp)
         ledger.cannot_run(everything, f"{machine.name} has no vector engine")
         return
-    for (kernel, alone), picked in _groups(runtime, table, moves).items():
-        work = {name: values[picked] for name, values in counts.items()}
-        seconds, joules, missing = vector_work(engine, work)
-        for primitive in missing:
-            text = f"{engine.name} of {machine.name} has no rate for {primitive}"
-            ledger.cannot_run(picked[work[primitive].any(axis=1)], text)
-        if alone:
-            ledger.set_kernel(picked, kernel)
-            ledger.add_fixed(picked, np.full(seconds.shape, kernel.start_s))
-            seconds = seconds / kernel.efficiency
-            if kernel.row_s > 0.0 or kernel.token_s > 0.0:
-                seconds = _rows_s(ledger.request, table, engine, kernel, picked)
-        ledger.add_compute(picked, engine.name, seconds, joules)
-        _add_moves(ledger, picked, moves, kernel)
-
-
-def _groups(
-    runtime: Runtime, table: VectorTable, moves: VectorMoves
-) -> dict[tuple[KernelSet, bool], Rows]:
-    """Return the rows by kernel and by whether they are launched on their own."""
-    members: dict[tuple[KernelSet, bool], list[int]] = {}
-    for row, function in enumerate(table.functions):
-        kernel = vector_kernel(runtime, function, _written_word(table, row))
-        members.setdefault((kernel, bool(moves.alone[row])), []).append(row)
-    return {key: np.array(rows, dtype=np.intp) for key, rows in members.items()}
+    counts = {name: values * request.sequences for name, values in kernels.work.items()}
+    seconds, joules, missing = vector_work(engine, counts or {"none": np.zeros(ledger.shape)})
+    for primitive in missing:
+        text = f"{engine.name} of {machine.name} has no rate for {primitive}"
+        ledger.cannot_run(np.flatnonzero(kernels.work[primitive]), text)
+    seconds = seconds / kernels.figures["efficiency"]
+    for kernel, picked in kernels.launched:
+        ledger.set_kernel(picked, kernel)
+        if kernel.row_s > 0.0 or kernel.token_s > 0.0:
+            seconds[picked] = _rows_s(request, table, engine, kernel, picked)
+    if kernels.launched:
+        ledger.add_fixed(everything, kernels.figures["start_s"])
+    ledger.add_compute(everything, engine.name, seconds, joules)
+    _add_moves(ledger, everything, kernels)
 
 
 def vector_kernel(runtime: Runtime, function: str, word: float | None) -> KernelSet:
@@ -147,24 +188,27 @@ def _rows_s(
     return found
 
 
-def _add_moves(ledger: RowLedger, picked: Rows, moves: VectorMoves, kernel: KernelSet) -> None:
-    machine = ledger.request.machine
-    memory, cache = machine.levels[0], machine.levels[1]
-    read, write = moves.read[picked], moves.write[picked]
-    room = cache.instances * cache.size_bytes * np.minimum(cache.usable * kernel.cache, 1.0)
-    warm = (read + write <= room) & (ledger.request.cached is not None)
-    fetched = np.where(warm, 0.0, read) + moves.parameters[picked]
-    written = np.where(warm, 0.0, write) + moves.stored[picked]
-    ledger.add_traffic(picked, memory, fetched, written, timed=False)
+def _add_moves(ledger: RowLedger, everything: Rows, kernels: VectorKernels) -> None:
+    request, own = ledger.request, kernels.figures
+    memory, cache = request.machine.levels[0], request.machine.levels[1]
+    read, write = kernels.read * request.sequences, kernels.write * request.sequences
+    room = cache.instances * cache.size_bytes * np.minimum(cache.usable * own["cache"], 1.0)
+    warm = (read + write <= room) & (request.cached is not None)
+    cold_read = np.where(warm, 0.0, read)
+    fetched = cold_read + kernels.parameters
+    written = np.where(warm, 0.0, write) + kernels.stored * request.sequences
+    ledger.add_traffic(everything, memory, fetched, written, timed=False)
     peak = memory.instances * memory.read_bytes_per_s
-    share = np.minimum(memory.stream_efficiency * kernel.stream, kernel.most_stream)
-    again = np.where(warm, 0.0, read) * (kernel.passes - 1.0)
-    busy = (fetched + written + again) / (peak * share)
-    waits = memory.latency_s * moves.alone[picked][:, None]
-    ledger.add_level_time(picked, memory.name, np.where(fetched + written > 0.0, busy + waits, 0.0))
-    ledger.add_traffic(picked, cache, read + written, write + fetched, timed=False)
-    through = np.where(warm, read * kernel.passes + write, 0.0)
-    ledger.add_level_time(picked, cache.name, through / (_cache_rate(ledger, cache) * kernel.feed))
+    share = np.minimum(memory.stream_efficiency * own["stream"], own["most_stream"])
+    moved = fetched + written
+    busy = (moved + cold_read * (own["passes"] - 1.0)) / (peak * share)
+    waits = memory.latency_s * kernels.alone
+    ledger.add_level_time(everything, memory.name, np.where(moved > 0.0, busy + waits, 0.0))
+    ledger.add_traffic(everything, cache, read + written, write + fetched, timed=False)
+    through = np.where(warm, read * own["passes"] + write, 0.0)
+    ledger.add_level_time(
+        everything, cache.name, through / (_cache_rate(ledger, cache) * own["feed"])
+    )
 
 
 def _cache_rate(ledger: RowLedger, cache: Columns[Level]) -> Floats:

@@ -1,5 +1,7 @@
 """Cost of collective rows: links, and nothing else."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +23,10 @@ def cost_collective(request: RowRequest) -> RowCosts:
     for (function, degree), rows in groups.items():
         if degree <= 1 and function != "send":
             continue
-        kernel = collective_kernel(request.runtime, function)
+        kernel = request.memo.of(
+            table, ("kernel", function), partial(collective_kernel, request.runtime, function),
+            request.runtime,
+        )  # fmt: skip
         ledger.set_kernel(rows, kernel)
         joined = np.zeros(request.machine.length, dtype=np.bool_)
         sizes = table.bytes[rows][:, None] * request.sequences[rows]

@@ -10,13 +10,15 @@ from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.assemble import RowLedger
-from pentarch.mapping.cached_vector import VectorMoves, add_cached_vector, needs_kernels
+from pentarch.mapping.cached_vector import (
+    PRIMITIVES,
+    add_cached_vector,
+    needs_kernels,
+    vector_kernels,
+)
 from pentarch.mapping.compilation import load_sums
 from pentarch.mapping.costs import RowCosts, RowMemo, RowRequest, RowSums
 from pentarch.mapping.traffic import level_bandwidth, level_figures, vector_engine, vector_work
-
-PRIMITIVES = ("elementwise", "reduce", "transcendental", "convert")
-"""Kinds of work a vector row can have: as many as `summing.WORK_FIELDS`."""
 
 
 def is_fused(runtime: Runtime, table: VectorTable) -> Flags:
@@ -45,24 +47,23 @@ def cost_vector(request: RowRequest) -> RowCosts:
     if not isinstance(table, VectorTable):
         raise TypeError(f"vector rows expected, got {type(table).__name__}")
     ledger = RowLedger(request, count=len(table.names))
-    everything = np.arange(len(table.names), dtype=np.intp)
-    alone = ~is_fused(request.runtime, table)
+    runtime = request.runtime
+    alone = request.memo.of(table, "alone", lambda: ~is_fused(runtime, table), runtime)
     moves = np.where(alone, 1.0, 0.0)[:, None]
-    sequences = request.sequences
-    appends = np.array([function == "kv_append" for function in table.functions])[:, None]
-    read = table.bytes_in[:, None] * sequences * moves
-    # New keys and values reach memory even when a projection's epilogue writes them.
-    write = table.bytes_out[:, None] * sequences * np.where(appends, 1.0, moves)
     if needs_kernels(request):
-        shares = VectorMoves(
-            read=read, write=np.where(appends, 0.0, write), stored=np.where(appends, write, 0.0),
-            parameters=np.broadcast_to(table.weight_bytes[:, None], read.shape), alone=alone,
-        )  # fmt: skip
-        add_cached_vector(ledger, table, shares, _counts(table, request))
+        kernels = request.memo.of(
+            table, "vector kernels", lambda: vector_kernels(table, runtime, alone), runtime
+        )
+        add_cached_vector(ledger, table, kernels)
     else:
+        appends = np.array([function == "kv_append" for function in table.functions])[:, None]
+        read = table.bytes_in[:, None] * request.sequences * moves
+        # New keys and values reach memory even when a projection's epilogue writes them.
+        write = table.bytes_out[:, None] * request.sequences * np.where(appends, 1.0, moves)
         _add_work(ledger, request, table)
         read = read + table.weight_bytes[:, None]
         _add_moves(ledger, request, Moves(read, write, table.weight_bytes[:, None], appends, moves))
+    everything = np.arange(len(table.names), dtype=np.intp)
     ledger.add_detail(everything, "fused", np.broadcast_to(1.0 - moves, ledger.shape))
     return ledger.costs()
 

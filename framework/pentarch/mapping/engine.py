@@ -48,7 +48,7 @@ def check_costs(request: RowRequest, costs: RowCosts) -> None:
     ]
     sums = load_sums()
     if request.machine.length <= FEW_DESIGNS:  # one look at all of them
-        every = np.concatenate([np.ravel(values) for _, values in named])
+        every = np.concatenate([values.reshape(-1) for _, values in named])
         if sums.is_sound(every[None, :]):
             return
     for figure, values in named:

@@ -186,16 +186,27 @@ def _designs(product: Product, cache: Columns[Level], rules: MenuRules) -> Float
     # Loads in flight cover the latency of a k step: its least time says what a unit draws at most.
     unit = np.where(engine.k_step_s > 0.0, np.inf, rates.memory_unit)
     room = np.minimum(cache.usable * kernel.cache, 1.0)
-    return np.stack(
-        [
-            engine.units, product.unit_macs_per_cycle * engine.clock_hz * efficiency,
-            rates.cache_unit, endless if drain is None else drain * kernel.drain, rates.start_s,
-            engine.k_step_s * kernel.step, rates.wave_share, rates.split_s,
-            cache.instances * cache.size_bytes * room,
-            rates.memory, unit, rates.overlap, engine.min_rows, level_bandwidth(cache) * kernel.feed,
-            endless if convert is None else convert,
-        ]
-    )  # fmt: skip
+    figures = (
+        engine.units,
+        product.unit_macs_per_cycle * engine.clock_hz * efficiency,
+        rates.cache_unit,
+        endless if drain is None else drain * kernel.drain,
+        rates.start_s,
+        engine.k_step_s * kernel.step,
+        rates.wave_share,
+        rates.split_s,
+        cache.instances * cache.size_bytes * room,
+        rates.memory,
+        unit,
+        rates.overlap,
+        engine.min_rows,
+        level_bandwidth(cache) * kernel.feed,
+        endless if convert is None else convert,
+    )
+    packed = np.empty((len(figures), *engine.clock_hz.shape))
+    for at, figure in enumerate(figures):
+        packed[at] = figure
+    return packed
 
 
 def kept_share(footprint: Floats, capacity: Floats) -> Floats:

@@ -38,7 +38,9 @@ def memory_bytes(
     return others + streamed, write
 
 
-def fully_resident(request: RowRequest, rows: Rows, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def fully_resident(
+    request: RowRequest, rows: Rows, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_] | None:
     """Return whether all weights of a row live on chip, (rows, N), `None` where none do."""
     share = request.resident_weights
     return None if share is None else np.broadcast_to(share[rows] >= 1.0, shape)

@@ -133,7 +133,14 @@ def moe_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
         parts: tuple[Part, ...] = (up, act, down, combine)
         if quantizes:
             first = quantize_part(tokens * hidden, a_format, lines=tokens)
-            parts = (first, up, act, quantize_part(work * inner, a_format, lines=work), down, combine)
+            parts = (
+                first,
+                up,
+                act,
+                quantize_part(work * inner, a_format, lines=work),
+                down,
+                combine,
+            )
         yield KernelRow(
             file=file, device=line.text("device"), operator="moe", precision=precision,
             label=(f"{precision} {tokens:g} tokens, {line['topk']} of {line['num_experts']} experts "

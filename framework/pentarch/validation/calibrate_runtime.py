@@ -67,10 +67,7 @@ def calibrate_runtime(
             "stack; rows flagged as unreliable are not used."
         )
     priors = runtime_priors(stack)
-    unknown = next((name for name in request.parameters if name not in priors), None)
-    if unknown is not None:
-        raise UnknownNameError(kind="parameter", name=unknown, known=sorted(priors))
-    wanted = request.parameters or _of_kernels(priors)
+    wanted = _wanted(priors, request.parameters)
     rig = _Rig(own, stack, library)
     found: dict[str, CalibratedParameter] = {}
     used: set[int] = set()
@@ -101,13 +98,26 @@ def calibrate_runtime(
     return Result(calibration, errors_of(before, chosen), errors_of(after, chosen))
 
 
-def _of_kernels(priors: Mapping[str, Prior]) -> tuple[str, ...]:
-    """Return the figures of kernel sets, or all where a stack has none.
+def _wanted(priors: Mapping[str, Prior], asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the figures that are asked for, each by its name or by the beginning of several.
 
-    Figures that every operator shares would have to make up for kernels that are not fitted yet:
-    they are fitted only when they are named.
+    Where nothing is asked for: those of kernel sets, or all where a stack has none. Figures that
+    every operator shares would have to make up for kernels that are not fitted yet.
+
+    Raises:
+        UnknownNameError: The stack has no such figure.
     """
-    return tuple(name for name in priors if split_parameter(name)) or tuple(priors)
+    if not asked:
+        return tuple(name for name in priors if split_parameter(name)) or tuple(priors)
+    found: dict[str, None] = {}
+    for text in asked:
+        named = [name for name in priors if name == text] or [
+            name for name in priors if name.startswith(text)
+        ]
+        if not named:
+            raise UnknownNameError(kind="parameter", name=text, known=sorted(priors))
+        found |= dict.fromkeys(named)
+    return tuple(found)
 
 
 def changed_runtime(stack: Runtime, values: Mapping[str, float]) -> Runtime:

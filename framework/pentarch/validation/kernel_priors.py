@@ -51,7 +51,8 @@ PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
     },
     KernelOperator.VECTOR: {
         "passes": (1.3, 0.5, 0.2, 20.0), "start_s": (5e-6, 0.8, 1e-8, 1e-3),
-        "efficiency": (0.1, 0.8, 1e-3, 2.0),
+        "efficiency": (0.1, 0.8, 1e-3, 2.0), "stream": (0.9, 0.15, 0.2, 1.3),
+        "host_s": (20e-6, 0.8, 1e-7, 1e-3),
     },
     KernelOperator.COLLECTIVE: {"host_s": (15e-6, 0.7, 1e-8, 1e-3)},
 }  # fmt: skip
@@ -78,7 +79,7 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Spec]] = {
 
 STATED: frozenset[tuple[KernelOperator, str]] = frozenset({
     (KernelOperator.GEMM, "feed"), (KernelOperator.GEMM, "split"), (KernelOperator.GEMM, "convert"),
-    (KernelOperator.VECTOR, "efficiency"),
+    (KernelOperator.VECTOR, "efficiency"), (KernelOperator.VECTOR, "stream"),
 })  # fmt: skip
 """Factors that are fitted only where the stack states one."""
 

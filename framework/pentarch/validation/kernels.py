@@ -130,7 +130,7 @@ QUANTIZED: Mapping[str, tuple[str, str, bool]] = MappingProxyType(
         "fp16": ("fp16", "fp16", False),
         "fp32": ("fp32", "fp32", False),
         "fp8": ("fp8", "fp8", True),
-        "fp8_block": ("fp8", "fp8", True),
+        "fp8_block": ("fp8", "fp8_block", True),
         "nvfp4": ("nvfp4", "nvfp4", True),
         "mxfp4": ("mxfp4", "mxfp4", True),
         "int8": ("int8", "int8", False),

@@ -68,12 +68,14 @@ def formats() -> MappingProxyType[str, NumberFormat]:
     """Return every known format by canonical name.
 
     Widths follow definitions.md, Quantized formats (they count their scales): mxfp4 4.25, nvfp4 4.5,
-    int4 with one fp16 scale per 128 values 4.125, q4_0 4.5, q4_k_m about 4.85 bits.
+    fp8 with one fp32 scale per 128 x 128 values 8.002, int4 with one fp16 scale per 128 values
+    4.125, q4_0 4.5, q4_k_m about 4.85 bits.
     """
     known = (
         _float("fp32", 32, 24), _float("tf32", 32, 11), _float("bf16", 16, 8),
         _float("fp16", 16, 11), _float("fp8", 8, 4), _float("fp8_e5m2", 8, 3, compute="fp8"),
         _float("mxfp8", 8, 4, scale=0.25, compute="fp8"), _float("fp4", 4, 2),
+        _float("fp8_block", 8, 4, scale=32 / 128**2, compute="fp8"),
         _float("mxfp4", 4, 2, scale=0.25, compute="fp4"),
         _float("nvfp4", 4, 2, scale=0.5, compute="fp4"),
         _integer("int8", 8), _integer("int4", 4), _integer("int32", 32),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
@@ -152,6 +153,13 @@ _HOW_TO_ADD = (
 )
 
 
+_JSON_WORDS: Mapping[type, str] = MappingProxyType({
+    list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value",
+    type(None): "null",
+})  # fmt: skip
+"""What else than an object a JSON file may hold, in words."""
+
+
 class _TwiceError(ValueError):
     """A key occurs twice in one JSON object."""
 
@@ -202,6 +210,6 @@ def _read_json_object(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(config, dict):
         raise InputError(
-            f"{path} holds a {type(config).__name__}. A `config.json` is one JSON object."
+            f"{path} holds {_JSON_WORDS[type(config)]}. A `config.json` is one JSON object."
         )
     return config

@@ -59,11 +59,13 @@ class Query(Model):
     def tokens_per_step(self) -> float:
         """Tokens that one decode step makes on average: accepted drafts, and one of its own.
 
+        No more than the query asks for: drafts beyond its end are thrown away. Otherwise
         (1 - a^(k + 1)) / (1 - a) for k drafts and an acceptance of a (Leviathan et al., Fast
         Inference from Transformers via Speculative Decoding, 2023, equation 1).
         """
         accepted = self.acceptance or 0.0
-        return float(sum(accepted**index for index in range(self.draft_tokens + 1)))
+        made = float(sum(accepted**index for index in range(self.draft_tokens + 1)))
+        return min(made, float(max(1, self.decode_steps)))
 
     @property
     def routing_skew(self) -> float:

@@ -44,7 +44,7 @@ class HeadKind(StrEnum):
     LANGUAGE = "language"
     """The next token: a score for every token, of the last position."""
     MASKED = "masked"
-    """The token at every position: scores of all positions."""
+    """The token, or a class of it, at every position: scores of all positions."""
     CLASSES = "classes"
     """A class of the whole input: one row of scores."""
     STATES = "states"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pentarch.errors import FieldError, InputError, UnknownNameError
 from pentarch.graph.build import build_graph
 from pentarch.graph.operators import Attention, Phase
+from pentarch.graph.passes import prefill_passes
 from pentarch.workload.attention import GroupedQueryAttention, LatentAttention
 from pentarch.workload.importing import import_config, import_entry
 from pentarch.workload.layers import ExpertFeedForward
@@ -188,6 +189,13 @@ def test_a_tied_table_is_counted_once() -> None:
         ("electra", "ElectraModel", 13_483_008),
         ("gptj", "GPTJModel", 5_844_393_984),
         ("whisper", "WhisperModel", 37_760_640),
+        ("bart", "BartForCausalLM", 254_084_096),
+        ("mbart", "MBartForCausalLM", 254_086_144),
+        ("whisper", "WhisperForCausalLM", 29_552_256),
+        ("roberta", "RobertaForTokenClassification", 124_055_810),
+        ("distilbert", "DistilBertForQuestionAnswering", 66_364_418),
+        ("llama", "LlamaForQuestionAnswering", 6_607_351_810),
+        ("opt", "OPTForSequenceClassification", 125_239_296 + 2 * 768),
     ],
 )
 def test_the_class_that_a_file_names_decides_about_the_head(
@@ -198,6 +206,63 @@ def test_the_class_that_a_file_names_decides_about_the_head(
     query = Query(prompt_tokens=5, output_tokens=1)
     graph = build_graph(workload, phase=Phase.PREFILL, query=query, precisions=Precisions())
     assert graph.parameters == count - workload.unused_parameters
+
+
+@pytest.mark.parametrize("model_type", ["bart", "mbart", "whisper"])
+def test_a_decoder_alone_generates_without_an_encoder(model_type: str) -> None:
+    whole = read(model_type)
+    alone = read(model_type, architectures=["AnyForCausalLM"], num_hidden_layers=1)
+    assert alone.encoder is None
+    assert alone.generates
+    assert alone.depth == whole.depth
+    query = Query(prompt_tokens=5, output_tokens=3)
+    graph = build_graph(alone, phase=Phase.DECODE, query=query, precisions=Precisions())
+    assert not any(isinstance(op, Attention) and op.cross for op in graph.operators)
+    # the weights that are stored all the same: 4 matrices, biases of q, v, o (Whisper) and k, a norm
+    hidden, biases = whole.hidden, 3 if model_type == "whisper" else 4
+    assert alone.unused_parameters == whole.depth * (4 * hidden**2 + (biases + 2) * hidden)
+    (note,) = alone.notes
+    assert "never read" in note
+
+
+@pytest.mark.parametrize("model_type", ["t5", "bart", "whisper"])
+def test_attention_inside_an_encoder_sees_all_of_its_tokens(model_type: str) -> None:
+    workload = read(model_type)
+    query = Query(prompt_tokens=200, output_tokens=4)
+    passes = prefill_passes(workload, query=query, precisions=Precisions())
+    seen = {
+        op.name: contexts
+        for one in passes
+        for op in one.graph.operators
+        if isinstance(op, Attention)
+        for contexts in [one.contexts(op)]
+    }
+    read_tokens = 1500 if model_type == "whisper" else 200
+    assert seen["encoder.attention"] == ((read_tokens, 1.0),)
+    assert seen["decoder.cross_attention"] == ((read_tokens, 1.0),)
+    assert seen["decoder.attention"] == ((1, 1.0),)
+
+
+def test_an_encoder_used_as_a_decoder_is_causal_and_generates() -> None:
+    assert not read("bert").generates
+    decoder = read("bert", is_decoder=True, architectures=["BertLMHeadModel"])
+    assert decoder.generates
+    assert parameters(decoder).total == DEFAULT_COUNTS["bert"]
+    with pytest.raises(FieldError, match="add_cross_attention: found True"):
+        read("bert", is_decoder=True, add_cross_attention=True)
+
+
+def test_a_list_of_layers_without_entries_states_nothing() -> None:
+    assert read("llama4_text", no_rope_layers=[]) == read("llama4_text")
+
+
+def test_the_text_tower_is_read_as_the_type_that_it_names() -> None:
+    tower = {"model_type": "ministral3", "num_hidden_layers": 2}
+    assert (
+        read("mistral3", text_config=tower).layers == read("ministral3", num_hidden_layers=2).layers
+    )
+    with pytest.raises(FieldError, match=r"text_config\.model_type: found 'qwen2'\. Expected"):
+        read("mistral3", text_config={"model_type": "qwen2"})
 
 
 def test_a_head_that_is_not_described_is_an_error_with_its_name() -> None:

@@ -124,12 +124,12 @@ GEMM_HEAD = "device,dtype,m,n,k,latency_ms,vllm_ms,sglang_ms,trtllm_ms,spread,fl
 def test_other_devices_of_the_catalog_and_unknown_ones(tmp_path: Path) -> None:
     path = tmp_path / "gemms.csv"
     line = "{},bf16,4096,4096,4096,1,1,,,1,\n"
-    names = ("NVIDIA L40S", "l40s", "mi300x", "mystery", "mystery", "AMD EPYC 9654")
+    names = ("NVIDIA L40S", "l40s", "mi300x", "mystery", "mystery", "Intel Core i9-13900K")
     path.write_text(GEMM_HEAD + "".join(line.format(name) for name in names))
     found = score_files([path])
     assert {one.device for one in found.rows} == {"l40s", "mi300x"}
     assert {(one.reason, one.name, one.n) for one in found.unscored} == {
-        ("unknown device", "mystery", 4), ("no back-end yet (cpu)", "AMD EPYC 9654", 2),
+        ("unknown device", "mystery", 4), ("no back-end yet (cpu)", "Intel Core i9-13900K", 2),
     }  # fmt: skip
 
 

@@ -86,6 +86,8 @@ def test_config_is_named_for_its_folder_or_file(families: Any, tmp_path: Path) -
     [
         (b'{\n"model_type": "echo",\n"layers": }', InputError, "line 3, column 11"),
         (b"[1, 2]", InputError, "holds a list"),
+        (b"null", InputError, "holds null"),
+        (b"1e3", InputError, "holds a number"),
         (b"\xff\xfe{}", InputError, "byte 0 is not UTF-8"),
         (b"[" * 100_000, InputError, "nested too deeply"),
         (b"{}", FieldError, "model_type: is missing"),
