@@ -58,8 +58,6 @@ def evaluation_of(
         column = figures.values.get(name)
         return None if column is None else float(column[index])
 
-    table = prepared.tables[0]
-    notes = (*prepared.notes, *(note for stage in figures.stages for note in stage.costs.notes))
     evaluation = Evaluation(
         workload=scenario.workload.name, system=scenario.system.name, backend=scenario.backend.name,
         partitioner=prepared.plan.partitioner, devices=prepared.plan.devices,
@@ -70,7 +68,7 @@ def evaluation_of(
         feasible=bool(figures.feasibility.fits[index]), reason=figures.feasibility.reason(index),
         ttft_s=value("ttft_s"), tpot_s=value("tpot_s"), query_s=value("query_s"),
         throughput_tokens_per_s=value("throughput_tokens_per_s"), queries_per_s=value("queries_per_s"),
-        useful_flops=table.useful_flops, delivered_flops_per_s=value("delivered_flops_per_s"),
+        useful_flops=prepared.tables[0].useful_flops, delivered_flops_per_s=value("delivered_flops_per_s"),
         peak_flops_per_s=value("peak_flops_per_s"),
         mfu=MfuFigures(prefill=value("mfu.prefill"), decode=value("mfu.decode"), query=value("mfu.query")),
         mbu=value("mbu"), hfu=value("hfu"), mean_w=value("mean_w"), peak_w=value("peak_w"),
@@ -85,7 +83,7 @@ def evaluation_of(
         area_mm2={} if machine.area is None else _group(machine.area.parts_mm2, index),
         programmability=value("programmability"), update_s=value("update_s"),
         memory_bytes=_memory(figures, index), bottleneck=_bottleneck(figures, index),
-        notes=tuple(dict.fromkeys((*notes, *_notes(figures), LATENCY_NOTE))),
+        notes=_all_notes(prepared, figures),
         inputs=_no_inputs(),
     )  # fmt: skip
     # The digest of the inputs takes as long as all the figures, so it waits, too.
@@ -102,6 +100,12 @@ def evaluation_of(
             "inputs": lambda: _inputs(scenario, prepared, machine, index),
         },
     )
+
+
+def _all_notes(prepared: Prepared, figures: Figures) -> tuple[str, ...]:
+    """Return what the reader should know, each once: of the plan, of the costs, of the figures."""
+    costs = (note for stage in figures.stages for note in stage.costs.notes)
+    return tuple(dict.fromkeys((*prepared.notes, *costs, *_notes(figures), LATENCY_NOTE)))
 
 
 @cache
