@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TRIALS ?= 2000
 SEED ?= 1
 MEASURED ?= ../shared/validation
-COMPILED := same_bytes or literal_optimum or batch_equals_its_designs
+COMPILED := same_bytes or literal_optimum or batch_equals_its_designs or test_conventions or test_deep or test_cost_deep or test_random_pairs
 EXAMPLE := tests/third_party/pentarch_example
 
 .PHONY: help search test lint format docs calibrations clean
