@@ -1,4 +1,4 @@
-"""What the verbs share: the library of this session, JSON on stdout, and aligned text."""
+"""What the verbs share: the library of this process, JSON on stdout, and aligned text."""
 
 import json
 import math
