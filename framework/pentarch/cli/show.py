@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 Reader = Callable[["Library", str], dict[str, Any]]
 
+_GROUPED = 10_000
+"""Whole numbers from here on are printed in groups of three digits; years are not."""
+_EXACT = 2.0**53
+"""Below it every whole number has a double of its own."""
+
 
 def show(
     name: Annotated[str, typer.Argument(help="A name of any kind, or the path of a file.")],
@@ -240,5 +245,9 @@ def _text(value: object, nothing: str) -> str:
     if value is None:
         return nothing
     if isinstance(value, list):
-        return ", ".join(str(entry) for entry in value)
+        return ", ".join(_text(entry, nothing) for entry in value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
+    if isinstance(value, int) and abs(value) >= _GROUPED:
+        return f"{value:,}"
     return str(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from pentarch.cli.operating_point import describe_point
 from pentarch.contracts.figures import (
     binding_verdict,
     comparison_of,
@@ -117,13 +118,7 @@ def print_evaluation(
         explain: Whether the ledgers of energy and cost are drawn as well, and each operator listed
             is explained.
     """
-    query = evaluation.operating_point.query
-    _print_line(
-        console,
-        f"{evaluation.workload} on {evaluation.system} ({evaluation.partitioner}, "
-        f"{evaluation.operating_point.runtime}): {query.prompt_tokens:,} prompt and "
-        f"{query.output_tokens:,} output tokens, {query.concurrency:,} in flight",
-    )
+    _print_line(console, describe_point(evaluation))
     if not evaluation.feasible:
         _print_line(console, f"Cannot run: {evaluation.reason or 'no reason was given'}", "magenta")
     _print_line(console, "")

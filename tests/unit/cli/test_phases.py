@@ -91,3 +91,19 @@ def test_a_space_states_and_searches_them(tmp_path: Path, run_json: Callable[...
         alone = run_json("evaluate", "llama-3-8b", "h100_sxm", *options)
         assert alone["query_s"] == seconds
     assert len(set(times.values())) == 4
+
+
+def test_the_head_of_an_evaluation_names_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "mixtral-8x7b", "2xh100_sxm", *OPTIONS]) == 0
+    head = " ".join(capsys.readouterr().out.split("target")[0].split())
+    assert (
+        "fp8 weights, mxfp4 experts, fp8 activations, fp8 KV, 100 prompt tokens cached, "
+        "prefill in chunks of 300, 2 drafts a step, 50% accepted, zipf(1.2) routing"
+    ) in head
+
+
+def test_defaults_are_not_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lengths = ["--prompt", "10", "--output", "2", "--no-kv-cache"]
+    assert main(["evaluate", "llama-3-8b", "h100_sxm", *lengths]) == 0
+    head = " ".join(capsys.readouterr().out.split("target")[0].split())
+    assert head.endswith("1 in flight, fp8 weights, fp8 activations, fp8 KV, no KV cache")

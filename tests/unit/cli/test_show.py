@@ -113,3 +113,10 @@ def test_an_unknown_kind_is_an_error(
 ) -> None:
     assert main(["show", "tiny", "--kind", "gadget"]) == 2
     assert "No kind is called 'gadget'" in capsys.readouterr().err
+
+
+def test_large_whole_numbers_are_grouped_years_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "h100_sxm"]) == 0
+    text = capsys.readouterr().out
+    assert " 80,000,000,000\n" in text
+    assert " 2022\n" in text
