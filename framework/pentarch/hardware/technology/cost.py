@@ -252,9 +252,9 @@ def nre_usd(
 ) -> float:
     """Return the one-time cost of a design, masks and software included.
 
-    IBS states a cost by node. The other programs are stated at n5 and follow IBS elsewhere. Two
-    nodes have no IBS figure, which the log notes: n4 keeps the design rules of n5 and takes its
-    cost; n3e stands between n5 and n2 and takes their geometric mean.
+    IBS states a cost by node. The other programs are stated at n5 and follow IBS elsewhere. Three
+    nodes have no IBS figure, which the log notes: n4 and n4p keep the design rules of n5 and take
+    its cost; n3e stands between n5 and n2 and takes their geometric mean.
 
     Args:
         node: Logic process.
@@ -270,12 +270,12 @@ def nre_usd(
         return cost_usd
     owner = f"design program {program} at {node}"
     at_n5 = log.si(_PROGRAM_PATHS[program], owner=owner)
-    return at_n5 if node in ("n5", "n4") else at_n5 * cost_usd / _ibs_usd("n5", log)
+    return at_n5 if node in ("n5", "n4", "n4p") else at_n5 * cost_usd / _ibs_usd("n5", log)
 
 
 def _ibs_usd(node: str, log: FigureLog) -> float:
-    if node == "n4":
-        log.note("design cost at n4: that of n5, whose design rules it keeps")
+    if node in ("n4", "n4p"):
+        log.note(f"design cost at {node}: that of n5, whose design rules it keeps")
         return _ibs_usd("n5", log)
     if node == "n3e":
         log.note("design cost at n3e: the geometric mean of n5 and n2")
@@ -291,7 +291,7 @@ def mask_set_usd(node: str, *, used: FigureLog | None = None) -> float:
 
     Raises:
         UnknownNameError: The node is unknown.
-        MissingFigureError: No price is stated (n10, n4, n2).
+        MissingFigureError: No price is stated (n10, n4, n4p, n2).
     """
     check_node(node)
     name = _MASK_SETS.get(node, node)

@@ -12,6 +12,7 @@ from pentarch.workload.formats import Arithmetic, NumberFormat, number_format
 
 _N7_OPERATIONS = "operations.jouppi_7nm"
 _MAC_TABLE = "operations.mac_energy_model.n7"
+_DOT_TABLE = "operations.mac_energy_model.n7_dot_product"
 
 _FLOAT_ADDERS = MappingProxyType({"fp16": "fp_add_16", "bf16": "bf16_add", "fp32": "fp_add_32"})
 """Published adder of each float accumulator."""
@@ -21,6 +22,12 @@ _INTEGER_ACCUMULATORS = MappingProxyType({"int16": 16, "int24": 24, "int32": 32}
 """Width of each integer accumulator."""
 _TABLE_FORMATS = frozenset({"int4", "int8", "fp4", "fp8", "bf16", "fp16", "fp32"})
 """Formats that have rows in the recommended tables."""
+_DOT_PRODUCTS = MappingProxyType(
+    {2: "fp4_acc32", 4: "fp8_acc32", 8: "bf16_acc32", 11: "fp16_acc32"}
+)
+"""Rows of the table of dot-product units by the width of both significands."""
+_REFERENCE = "bf16"
+"""Format in which the datapath overhead of GPUs was found."""
 
 
 class MacFormats(Model):
@@ -168,6 +175,57 @@ def bare_mac_j(
     return n7_j * node_energy_ratio(node, used=log) * voltage_ratio**2
 
 
+def dot_product_mac_j(
+    formats: MacFormats,
+    node: str,
+    *,
+    voltage_ratio: Values = 1.0,
+    used: FigureLog | None = None,
+) -> Values:
+    """Return joules of one MAC in a unit that sums several products in one tree, bare.
+
+    Matrix units of GPUs align the products of a short dot product, add them as integers and
+    normalize once. Floats of up to 11 significand bits into fp32 have a row for it; the rest has
+    nothing to share (integers) or runs in units that add one product at a time (fp32), and is
+    `bare_mac_j`.
+
+    Args:
+        formats: Operands and accumulator.
+        node: Logic process.
+        voltage_ratio: Supply over nominal supply.
+        used: Log of the figures read.
+
+    Raises:
+        UnknownNameError: A format or the node is unknown.
+        FieldError: The formats do not go together.
+        MissingFigureError: The node's energy ratio is unknown.
+
+    References:
+        M. Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 7:e330,
+        2021 (products are aligned and added without normalization in between).
+    """
+    log = reading(used)
+    first, second = formats.resolved()
+    row = _DOT_PRODUCTS.get(first.mantissa_bits)
+    is_shared = (
+        first.arithmetic is Arithmetic.FLOAT
+        and first.mantissa_bits == second.mantissa_bits
+        and formats.accumulator == "fp32"
+        and formats.fused_products is None
+    )
+    if row is None or not is_shared:
+        return bare_mac_j(formats, node, voltage_ratio=voltage_ratio, used=log)
+    owner = f"a {first.name} x {second.name} dot product into fp32"
+    n7_j = log.si(f"{_DOT_TABLE}.{row}", owner=owner)
+    return n7_j * node_energy_ratio(node, used=log) * voltage_ratio**2
+
+
+def _mean_bits(formats: MacFormats) -> float:
+    """Return the mean width of both operands, in bits."""
+    first, second = formats.resolved()
+    return (first.element_bits + second.element_bits) / 2.0
+
+
 def mac_j(
     formats: MacFormats,
     node: str,
@@ -179,6 +237,12 @@ def mac_j(
     """Return dynamic joules per MAC with its datapath overhead and without static power.
 
     Add leakage times time to it: the overheads 1.75 / 1.4 / 1.3 leave static power out.
+
+    In a systolic or hardwired array they multiply the bare MAC. In a GPU, E = E_unit + e · b: the
+    unit (`dot_product_mac_j`) and what brings b bits of each operand to it. Registers, operand
+    paths, issue and clock of an instruction handle as many bits whatever they stand for, so a
+    narrower format pays less of them for each MAC: halved with the width. The overhead 1.75 holds in
+    bf16, the format that it was found in, and gives e = (1.75 · E_bare(bf16) - E_unit(bf16)) / 16 bit.
 
     Args:
         formats: Operands and accumulator.
@@ -203,7 +267,14 @@ def mac_j(
     factor = log.si(
         f"operations.mac_energy_model.overhead_without_static.{overhead}", owner="MAC overhead"
     )
-    return factor * bare_mac_j(formats, node, voltage_ratio=voltage_ratio, used=log)
+    if overhead is not DynamicOverhead.GPU:
+        return factor * bare_mac_j(formats, node, voltage_ratio=voltage_ratio, used=log)
+    reference = MacFormats(a=_REFERENCE, b=_REFERENCE, accumulator="fp32")
+    at_reference_j = factor * bare_mac_j(reference, node, voltage_ratio=voltage_ratio, used=log)
+    unit_j = dot_product_mac_j(reference, node, voltage_ratio=voltage_ratio, used=log)
+    delivered = _mean_bits(formats) / _mean_bits(reference)
+    around_j = (at_reference_j - unit_j) * delivered
+    return dot_product_mac_j(formats, node, voltage_ratio=voltage_ratio, used=log) + around_j
 
 
 def all_in_mac(

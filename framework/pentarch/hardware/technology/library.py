@@ -1,6 +1,8 @@
 """The technology library: figures with unit, source and grade, and the record of their use."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -13,7 +15,7 @@ from pentarch.errors import FieldError, MissingFigureError, UnknownNameError
 from pentarch.hardware.technology.quantities import base_unit
 from pentarch.model import Model, load
 
-NODES = ("n28", "n16", "n10", "n7", "n5", "n4", "n3e", "n2")
+NODES = ("n28", "n16", "n10", "n7", "n5", "n4", "n4p", "n3e", "n2")
 """Logic processes of the library, oldest first."""
 
 
@@ -168,13 +170,37 @@ class Technology:
         return Technology(MappingProxyType(joined), MappingProxyType(all_sources))
 
 
-@cache
+_ASSUMED: ContextVar[Technology | None] = ContextVar("assumed technology", default=None)
+"""The library that `assuming` put in the place of the packaged one."""
+
+
 def technology() -> Technology:
-    """Return the packaged library; read on first use and kept.
+    """Return the library in force: the packaged one, or the one of an enclosing `assuming`.
 
     Raises:
         FieldError: A packaged file is damaged.
     """
+    assumed = _ASSUMED.get()
+    return _packaged() if assumed is None else assumed
+
+
+@contextmanager
+def assuming(library: Technology) -> Iterator[Technology]:
+    """Have `technology` return `library` while the block runs, in this thread only.
+
+    Args:
+        library: For example `technology().with_figures(...)`.
+    """
+    token = _ASSUMED.set(library)
+    try:
+        yield library
+    finally:
+        _ASSUMED.reset(token)
+
+
+@cache
+def _packaged() -> Technology:
+    """Return the packaged library; read on first use and kept."""
     folder = resources.files(__package__) / "data"
     return read_technology(folder / "technology.yaml", folder / "economics.yaml")
 

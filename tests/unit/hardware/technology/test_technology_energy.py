@@ -12,6 +12,7 @@ from pentarch.hardware.technology import (
     OperationKind,
     all_in_mac,
     bare_mac_j,
+    dot_product_mac_j,
     mac_j,
     node_energy_ratio,
     operation_energies,
@@ -79,13 +80,58 @@ def test_static_power_cannot_be_added_to_an_all_in_energy() -> None:
 @pytest.mark.parametrize(
     ("overhead", "factor"),
     [
-        (DynamicOverhead.GPU, 1.75),
         (DynamicOverhead.SYSTOLIC, 1.4),
         (DynamicOverhead.HARDWIRED, 1.3),
     ],
 )
 def test_dynamic_overhead_multiplies_the_bare_mac(overhead: DynamicOverhead, factor: float) -> None:
     assert mac_j(INT8, "n7", overhead=overhead) == pytest.approx(0.1e-12 * factor)
+
+
+@pytest.mark.parametrize(
+    ("name", "accumulator", "pj"),
+    [
+        # 1.75 x (0.21 + 0.38) in bf16 less the dot-product unit's 0.35 is 0.6825 pJ for 16 bits
+        ("bf16", "fp32", 1.75 * 0.59),
+        ("fp16", "fp32", 0.57 + 0.6825),
+        ("tf32", "fp32", 0.57 + 2 * 0.6825),
+        ("fp32", "fp32", 1.69 + 2 * 0.6825),
+        ("fp8", "fp32", 0.14 + 0.6825 / 2),
+        ("int8", "int32", 0.10 + 0.6825 / 2),
+        ("fp4", "fp32", 0.074 + 0.6825 / 4),
+    ],
+)
+def test_operand_delivery_of_gpus_goes_with_bits(name: str, accumulator: str, pj: float) -> None:
+    formats = MacFormats(a=name, b=name, accumulator=accumulator)
+    energy = mac_j(formats, "n7", overhead=DynamicOverhead.GPU)
+    assert energy == pytest.approx(pj * 1e-12, rel=1e-12)
+    # node and supply act on the unit and on what is around it alike
+    low = mac_j(formats, "n5", overhead=DynamicOverhead.GPU, voltage_ratio=0.8)
+    assert low == pytest.approx(pj * 1e-12 * 0.70 * 0.64, rel=1e-12)
+
+
+def test_half_the_bits_cost_about_half_the_energy_in_a_shared_datapath() -> None:
+    # What a tensor core gains in rate by halving the width it does not gain again in power.
+    pairs = (("tf32", "bf16"), ("bf16", "fp8"), ("bf16", "int8"), ("fp8", "fp4"))
+    for wide, narrow in pairs:
+        energies = [
+            mac_j(
+                MacFormats(a=name, b=name, accumulator="int32" if name == "int8" else "fp32"),
+                "n4p", overhead=DynamicOverhead.GPU,
+            )
+            for name in (wide, narrow)
+        ]  # fmt: skip
+        assert energies[1] / energies[0] == pytest.approx(0.5, rel=0.15), (wide, narrow)
+
+
+def test_units_without_a_shared_addition_are_bare() -> None:
+    for formats in (
+        INT8, FP8_ACC16, MacFormats(a="fp32", b="fp32", accumulator="fp32"),
+        MacFormats(a="bf16", b="bf16", accumulator="fp32", fused_products=4),
+        MacFormats(a="fp8", b="bf16", accumulator="fp32"),
+    ):  # fmt: skip
+        assert dot_product_mac_j(formats, "n5") == bare_mac_j(formats, "n5")
+    assert dot_product_mac_j(BF16, "n5") == pytest.approx(0.35e-12 * 0.7)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +174,7 @@ def test_accumulator_of_the_other_kind_is_refused() -> None:
 def test_node_ratios_are_the_compounded_claims() -> None:
     # N5 -30 %, N3E another -34 %, N2 another -27.5 %
     assert node_energy_ratio("n5") == 0.70
+    assert node_energy_ratio("n4p") == pytest.approx(0.70 / 1.22, abs=0.001)  # 22 % more efficient
     assert node_energy_ratio("n3e") == pytest.approx(0.70 * 0.66, abs=0.01)
     assert node_energy_ratio("n2") == pytest.approx(0.47 * 0.725, abs=0.001)
 
@@ -185,3 +232,17 @@ def test_log_records_what_a_mac_rests_on() -> None:
         "operations.mac_energy_model.n7.int8_acc32",
         "nodes.n7.energy_vs_n7",
     ]
+
+
+def test_dot_product_units_spend_on_their_tree_by_the_width_of_a_product() -> None:
+    # multiplier + tree; the tree's share is a line in the bits of a product (two significands)
+    multipliers = {"fp4": 0.21 * 4 / 64, "fp8": 0.21 * 16 / 64, "bf16": 0.21, "fp16": 0.34}
+    bits = {"fp4": 4, "fp8": 8, "bf16": 16, "fp16": 22}
+    near = {"fp4": 0.001, "fp8": 0.001, "bf16": 0.001, "fp16": 0.06}  # fp16 follows measurements
+    shares = {}
+    for name, multiplier in multipliers.items():
+        formats = MacFormats(a=name, b=name, accumulator="fp32")
+        shares[name] = float(dot_product_mac_j(formats, "n7")) * 1e12 - multiplier
+    slope = (shares["bf16"] - shares["fp8"]) / 8
+    for name, share in shares.items():
+        assert share == pytest.approx(shares["fp8"] + slope * (bits[name] - 8), abs=near[name])
