@@ -36,6 +36,10 @@ STACKED_SHARE, FLAT_SHARE = 0.89, 0.99
 BASE_FORMATS = frozenset({"bf16", "fp16"})
 """Formats that `issue_efficiency` itself is for."""
 
+SCALAR_ENERGY = Prior(3.5, 0.4, 0.1, 20.0, "issue and register operands of each multiply-add")
+"""Energy of a multiply-add that is an instruction of its own / that of the arithmetic alone: a matrix
+instruction spreads issue and registers over hundreds of them, a vector instruction over none."""
+
 
 def priors_of(device: GpuDevice) -> Mapping[str, Prior]:
     """Return what to expect of the figures that a fit may set, by field or `field.key`.
@@ -57,10 +61,16 @@ def priors_of(device: GpuDevice) -> Mapping[str, Prior]:
         found[f"format_efficiency.{name}"] = Prior(
             0.97, 0.05, 0.3, 1.1, "narrow formats are fed as well"
         )
-        found[f"format_energy.{name}"] = Prior(
-            1.0, 0.15, 0.1, 3.0, "ratios of the technology library"
-        )
+        found[f"format_energy.{name}"] = (
+            SCALAR_ENERGY if name == "fp32" and _is_scalar(device)
+            else Prior(1.0, 0.15, 0.1, 3.0, "ratios of the technology library")
+        )  # fmt: skip
     return {**found, **_links(device)}
+
+
+def _is_scalar(device: GpuDevice) -> bool:
+    """Return whether FP32 products run in vector units, one multiply-add to an instruction lane."""
+    return device.peak_flops_per_s.get("fp32", 0.0) <= device.vector_flops_per_s
 
 
 def _links(device: GpuDevice) -> Mapping[str, Prior]:

@@ -12,9 +12,7 @@ class Config(BaseModel):
     keys without a field are ignored. A number in quotes, a fraction or a boolean is no count.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 Count = Annotated[int, Field(gt=0, le=10**9)]

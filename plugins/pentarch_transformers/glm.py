@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pentarch.workload.attention import Norm, NormKind, QueryKeyNorm
-from pentarch.workload.layers import ExpertFeedForward, Layer
+from pentarch.workload.layers import Activation, ExpertFeedForward, Layer
 from pentarch_transformers.assembly import (
     RMS,
     Build,
@@ -86,8 +86,8 @@ def _gpt_oss(read: Reader) -> dict[str, Any]:
     bias = read.flag("attention_bias", True)
     experts = read.count("num_local_experts", 128)
     block = ExpertFeedForward(
-        experts=experts, experts_per_token=top_k(read, experts, 4), expert=dims.gated(bias=True),
-        router_bias=True,
+        experts=experts, experts_per_token=top_k(read, experts, 4),
+        expert=dims.gated(bias=True).replace(activation=Activation.CLAMPED_SILU), router_bias=True,
     )  # fmt: skip
     window = read.maybe("sliding_window", 128)
     default = every(dims.layers, 2, "full_attention", "sliding_attention")

@@ -33,11 +33,17 @@ FAMILIES = {
 NVIDIA = tuple(FAMILIES)[:-1]
 """Families that more than one stack was measured on."""
 FP32_FAMILIES = {
-    "ampere": ("a100_pcie_40", "a100_pcie_80"), "hopper": ("h100_sxm",), "ada": ("l4",),
-    "turing": ("t4",), "volta": ("v100_pcie_32",), "pascal": ("p4", "p100_pcie_16"),
+    "ampere": ("a100_pcie_40", "a100_pcie_80"), "ampere-40": ("a100_pcie_40",),
+    "ampere-80": ("a100_pcie_80",), "hopper": ("h100_sxm",), "ada": ("l4",),
+    "turing": ("t4",), "volta": ("v100_pcie_32",), "pascal": ("p4",), "pascal-gp100": ("p100_pcie_16",),
     "cdna1": ("mi100",), "cdna2": ("mi210",),
 }  # fmt: skip
 """Devices whose FP32 operators were measured, by family."""
+PROFILED = {
+    "ampere": ("a100_sxm", "a40"), "ampere-a100": ("a100_sxm",), "ampere-a40": ("a40",),
+    "hopper": ("h100_sxm",),
+}  # fmt: skip
+"""Devices whose element-wise kernels were profiled, by family, then each of several alone."""
 FP32 = tuple(device for devices in FP32_FAMILIES.values() for device in devices)
 STREAM = ("memory_efficiency", "sm_memory_ratio", "transcendental_per_cycle")
 TILES = (
@@ -165,6 +171,11 @@ def experts() -> Iterator[Step]:
 def others() -> Iterator[Step]:
     """Yield the fits to single operators of a framework, and of the devices that only those measured."""
     yield Step("a40-gemm", ("vidur_ops",), device="a40", parameters=TILES, operators=("gemm",))
+    for family, devices in PROFILED.items():
+        yield Step(
+            f"kernel-time-vector-{family}", ("vidur_ops",), runtime="kernel-time",
+            operators=("vector",), devices=devices,
+        )  # fmt: skip
     compass = ("llmcompass_ops",)
     yield Step(
         "timed-calls-launch",
@@ -185,15 +196,15 @@ def others() -> Iterator[Step]:
         yield Step(
             "framework-eager-launch", eager, runtime="framework-eager", parameters=("launch_s",)
         )
-        for device in FP32:
-            yield Step(
-                f"{device}-fp32", eager, device=device, operators=("gemm", "vector"),
-                parameters=WIDE,
-            )  # fmt: skip
         for family, devices in FP32_FAMILIES.items():
             yield Step(
                 f"framework-eager-fp32-{family}", eager, runtime="framework-eager", operators=("gemm", "vector"),
                 devices=devices,
+            )  # fmt: skip
+        for device in FP32:
+            yield Step(
+                f"{device}-fp32", eager, device=device, operators=("gemm", "vector"),
+                parameters=WIDE,
             )  # fmt: skip
     yield from (
         stack("framework-eager", "collectives", family, ("aic_collectives",)) for family in FAMILIES

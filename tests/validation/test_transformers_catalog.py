@@ -16,7 +16,9 @@ PUBLISHED_FILE = Path(__file__).parent / "models" / "published_parameters.csv"
 LIBRARY = default_library()
 NAMES = [entry.name for entry in LIBRARY.names("workload") if entry.plugin == "transformers"]
 GUESSES = {"gpt4-dense", "gpt4-moe"}
-OWN_WORDS = {"gpt3-xl", "gpt3-2.7b", "gpt3-6.7b", "gpt3-13b", "gpt3-175b", *GUESSES}
+UNPUBLISHED = {"gpt3-xl-3072", *GUESSES}
+"""Entries whose count nobody published."""
+OWN_WORDS = {"gpt3-xl", "gpt3-2.7b", "gpt3-6.7b", "gpt3-13b", "gpt3-175b", *UNPUBLISHED}
 """Entries that no configuration of transformers describes."""
 MORE_KEYS: dict[str, dict[str, Any]] = {"glm": {"pad_token_id": 0}}
 """Keys beside the dimensions, where the default of transformers is beyond a small vocabulary."""
@@ -71,7 +73,7 @@ def counts(name: str) -> ParameterCounts:
 
 
 def test_every_named_workload_has_a_published_count() -> None:
-    assert {name for name, _ in published()} == set(NAMES) - GUESSES
+    assert {name for name, _ in published()} == set(NAMES) - UNPUBLISHED
     assert len(NAMES) >= 60
 
 

@@ -174,7 +174,7 @@ def _core(
 
 def _as_query(draft: Draft, scope: Scope, query: Signal, *, name: str = "query_quantize") -> Signal:
     return draft.converted(
-        scope, name, query, to=draft.precisions.activations, split=Split.HEADS
+        scope, name, query, to=draft.precisions.activations, split=Split.HEADS, function="cast"
     )  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _converted_keys(
     values = rows * features
     conversion = Vector(
         name=scope.name(f"{prefix}kv_quantize"), layer=scope.layer, repeat=scope.repeat,
-        split=Split.HEADS, function="quantize", values_in=values, values_out=values,
+        split=Split.HEADS, function="cast", values_in=values, values_out=values,
         elementwise=values, reduce=values, convert=values, lines=rows, kv_heads=heads, kv_share=1.0,
         format=formats.hidden, out_format=formats.kv,
     )  # fmt: skip
@@ -363,7 +363,7 @@ def _absorbed_form(
     if formats.hidden != formats.activations:
         operator = Vector(
             name=scope.name("query_quantize"), layer=scope.layer, repeat=scope.repeat,
-            split=Split.HEADS, function="quantize", values_in=rows * width,
+            split=Split.HEADS, function="cast", values_in=rows * width,
             values_out=rows * width, elementwise=rows * width, reduce=rows * width,
             convert=rows * width, lines=rows, format=formats.hidden, out_format=formats.activations,
         )  # fmt: skip

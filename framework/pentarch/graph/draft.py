@@ -135,17 +135,18 @@ class Draft:
         return Signal(operator.name, first.rows, first.features, self.precisions.hidden)
 
     def converted(self, scope: Scope, name: str, source: Signal, *, to: str,
-                  split: Split = Split.NONE) -> Signal:  # fmt: skip
+                  split: Split = Split.NONE, function: str = "quantize") -> Signal:  # fmt: skip
         """Append the conversion of `source` to a format, if it has another, and return the result.
 
         Scales are found at run time: the largest magnitude of each row, one multiplication and one
-        rounding per value.
+        rounding per value. What attention reads is `cast`: stacks convert it in the kernel that
+        turns the queries or stores the keys, so that it is told apart from the inputs of products.
         """
         if source.format == to:
             return source
         operator = Vector(
             name=scope.name(name), layer=scope.layer, repeat=scope.repeat, split=split,
-            function="quantize", values_in=source.values, values_out=source.values,
+            function=function, values_in=source.values, values_out=source.values,
             elementwise=source.values, reduce=source.values, convert=source.values, lines=source.rows,
             format=source.format, out_format=to,
         )  # fmt: skip

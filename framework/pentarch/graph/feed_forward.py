@@ -13,6 +13,7 @@ ACTIVATION_WORK = {
     Activation.RELU: (1, 0),  # a compare
     Activation.GELU: (8, 1),  # x (1 + tanh(a (x + b x^3))) / 2: 8 adds and multiplies, one tanh
     Activation.SILU: (2, 1),  # x / (1 + exp(-x)): one add, one division, one exp
+    Activation.CLAMPED_SILU: (7, 1),  # as SILU; multiple of x, three compares, one add
     Activation.RELU_SQUARED: (2, 0),  # a compare, a product
     Activation.SIGMOID: (2, 1),  # 1 / (1 + exp(-x))
     Activation.TANH: (0, 1),

@@ -16,7 +16,16 @@ from pentarch.errors import FieldError, UnknownNameError
 from pentarch.graph.flops import KV_BLOCK_TOKENS, prefill_flops, query_flops
 from pentarch.graph.graph import WorkloadGraph
 from pentarch.graph.lengths import Lengths, lengths_of
-from pentarch.graph.operators import Attention, Collective, Gather, Gemm, Operator, Phase, Split
+from pentarch.graph.operators import (
+    Attention,
+    Collective,
+    Gather,
+    Gemm,
+    Operator,
+    Phase,
+    Split,
+    Vector,
+)
 from pentarch.graph.passes import (
     Passes,
     decode_passes,
@@ -236,6 +245,8 @@ class _Known:
     """Operators behind the last layer."""
     missing: frozenset[str]
     """Operators that plans place and these passes do not run: an encoder's, in decode."""
+    activations: dict[str, str]
+    """Function between the two products of experts, by the name of either."""
 
     @classmethod
     def of(cls, passes: Passes, placed: WorkloadGraph) -> "_Known":
@@ -245,6 +256,7 @@ class _Known:
             passes=passes, operators=operators, riders=_riders(placed, passes.graph),
             heads=_head_names(passes.graph),
             missing=frozenset(op.name for op in placed.operators if op.name not in operators),
+            activations=_activations(passes.graph),
         )  # fmt: skip
 
     def times(self, name: str) -> float:
@@ -264,7 +276,8 @@ def _add_stage(rows: _Rows, stage: StageLike, *, index: int, known: Sequence[_Kn
                 own = share if cut is share.cut else DeviceShare(cut=cut, ways=placement.ways)
                 times = one.times(name)
                 if times:
-                    run = _Run(one.passes, index, stage.copies, placement.repeat, times)
+                    activation = one.activations.get(name, "")
+                    run = _Run(one.passes, index, stage.copies, placement.repeat, times, activation)
                     _add_operator(rows, operator, own, run)
 
 
@@ -287,6 +300,22 @@ def _riders(placed: WorkloadGraph, graph: WorkloadGraph) -> dict[str, list[str]]
     return found
 
 
+def _activations(graph: WorkloadGraph) -> dict[str, str]:
+    """Return the function between the two products of experts, by the name of either."""
+    found: dict[str, str] = {}
+    before: list[str] = []
+    function = ""
+    for operator in graph.operators:
+        if isinstance(operator, Gemm) and operator.experts:
+            before.append(operator.name)
+            if function:
+                found |= dict.fromkeys(before, function)
+                before, function = [], ""
+        elif isinstance(operator, Vector) and before and operator.function != "quantize":
+            function = function or operator.function
+    return found
+
+
 def _head_names(graph: WorkloadGraph) -> frozenset[str]:
     """Return the operators behind the last layer."""
     found = []
@@ -306,6 +335,8 @@ class _Run:
     copies: int
     repeat: int
     times: float
+    activation: str
+    """Function between the two products of experts that an operator is one of, else empty."""
 
 
 def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run) -> None:
@@ -327,6 +358,7 @@ def _add_operator(rows: _Rows, operator: Operator, share: DeviceShare, run: _Run
         values["useful"] = passes.useful_of_gemm(operator)
         values["routing_skew"] = rows.skew if operator.experts else 0.0
         values["expert_devices"] = share.ways if share.cut is Split.EXPERTS else 1
+        values["activations"] = run.activation
         rows.add(operator, common | values)
     elif isinstance(operator, Attention):
         for context, weight in passes.contexts(operator):
@@ -404,7 +436,7 @@ def _stored(
         weights += placement.repeat * share.weight_bytes(operator, other_bytes=other_bytes)
         live = max(live, share.live_bytes(operator))
         if isinstance(operator, Attention):
-            one = placement.repeat * share.kv_bytes_per_token(operator)
+            one = placement.repeat * share.kv_bytes_per_token(operator, precisions.kv)
             if operator.cross:
                 kv_query += one * (operator.context + KV_BLOCK_TOKENS / 2)
                 continue
@@ -429,10 +461,10 @@ def _store_columns(stores: Sequence[_Store]) -> dict[str, Any]:
 
 
 _TEXT = frozenset({"names", "phases", "a_formats", "b_formats", "out_formats", "query_formats",
-                   "kv_formats", "functions", "kinds"})  # fmt: skip
+                   "kv_formats", "functions", "kinds", "activations"})  # fmt: skip
 _FLAGS = frozenset({"streams_weights", "causal", "fusable", "values_in_keys"})
 
-_DEFAULTS = {"useful": 1.0, "routing_skew": 0.0, "expert_devices": 1}
+_DEFAULTS = {"useful": 1.0, "routing_skew": 0.0, "expert_devices": 1, "activations": ""}
 """What columns that may be left out then mean."""
 
 T = TypeVar("T", bound=RowCommon)

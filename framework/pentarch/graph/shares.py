@@ -122,15 +122,20 @@ class DeviceShare:
             return operator.table * self.values(operator) * other_bytes
         return 0.0
 
-    def kv_bytes_per_token(self, attention: Attention) -> float:
+    def kv_bytes_per_token(self, attention: Attention, stored: str) -> float:
         """Return the bytes that one key of one layer leaves in the device's KV cache.
 
-        A latent vector has no heads that could be shared out: every device holds all of it.
+        A latent vector has no heads that could be shared out: every device holds all of it, in the
+        format of the cache, although prefill reads keys and values that it makes from it.
+
+        Args:
+            attention: The attention of the layer.
+            stored: Format of the cache.
         """
-        values = attention.cached_values
-        if values is None:
-            widths = attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
-            values = self.part(attention.kv_heads, Split.HEADS) * widths
+        if attention.cached_values is not None:
+            return attention.cached_values * number_format(stored).bytes
+        widths = attention.head_dim + (0 if attention.values_in_keys else attention.value_dim)
+        values = self.part(attention.kv_heads, Split.HEADS) * widths
         return values * number_format(attention.kv_format).bytes
 
     def live_bytes(self, operator: Operator) -> float:

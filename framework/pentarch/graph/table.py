@@ -75,6 +75,9 @@ class GemmTable(RowCommon):
     """Exponent of the experts' popularity, infinite in the worst case; `None` means 0, uniform."""
     expert_devices: Floats | None = None
     """Devices that share the experts of the layer; `None` means 1."""
+    activations: tuple[str, ...] | None = None
+    """Function between the two products of experts, of both; empty where there is none or it is
+    unknown. `None` means that it is so everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +209,15 @@ class OperatorTable:
             return self.chunks
         return float(self.output_tokens - 1) if self.steps is None else self.steps
 
-    def live_tokens(self, sequences: Floats) -> Floats:
+    def live_tokens(self, sequences: Floats, *, prompts: Floats | float = 1.0) -> Floats:
         """Return the tokens whose activations live at once, at most.
 
         Args:
             sequences: Sequences that a decode step processes, any shape.
+            prompts: Prompts that a pass of prefill processes, of the same shape.
         """
         whole = self.prompt_tokens if self.chunk_tokens is None else self.chunk_tokens
-        return np.maximum(float(whole), sequences * self.step_tokens)
+        return np.maximum(float(whole) * prompts, sequences * self.step_tokens)
 
     def rows_of(self, kind: OperatorKind) -> Any:
         """Return the table of rows of one kind."""

@@ -10,11 +10,11 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import annotated_types
 import numpy as np
@@ -29,6 +29,59 @@ FEW_DESIGNS = 16
 
 Floats = npt.NDArray[np.float64]
 P = TypeVar("P", bound=Model)
+T = TypeVar("T")
+Owner = TypeVar("Owner")
+
+_MISSING = object()
+
+
+class Derived:
+    """Keeps what follows from one frozen object alone, for as long as the object lives.
+
+    Threads may share one: what is kept is never changed, and making it twice does no harm.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, object] = {}
+
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` returned when `what` was first asked for."""
+        found = self._kept.get(what, _MISSING)
+        if found is _MISSING:
+            found = self._kept[what] = make()
+        return cast(T, found)
+
+
+class found_once(Generic[Owner, T]):  # noqa: N801  # a decorator, as `property` is
+    """A property that is found when it is first asked for, and then an attribute of its own.
+
+    As `functools.cached_property`, less the lock that it takes before Python 3.12, which costs more
+    than most of what is found here. Finding a figure twice does no harm.
+
+    Args:
+        find: The method.
+    """
+
+    def __init__(self, find: Callable[[Owner], T]) -> None:
+        self._find = find
+        self.__doc__ = find.__doc__
+
+    def __set_name__(self, owner: type[Owner], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Owner]) -> Self: ...
+
+    @overload
+    def __get__(self, instance: Owner, owner: type[Owner]) -> T: ...
+
+    def __get__(self, instance: Owner | None, owner: type[Owner]) -> Self | T:
+        if instance is None:
+            return self
+        found = instance.__dict__[self._name] = self._find(instance)
+        return found
 
 
 class FieldRole(Enum):
@@ -61,7 +114,9 @@ class FieldSpec:
 @cache
 def field_specs(model: type[Model]) -> Mapping[str, FieldSpec]:
     """Return the specification of every field of `model`."""
-    return types.MappingProxyType({name: _spec(info) for name, info in model.model_fields.items()})
+    return types.MappingProxyType(
+        {name: _spec(info) for name, info in model.__pydantic_fields__.items()}
+    )
 
 
 def _spec(info: FieldInfo) -> FieldSpec:
@@ -150,9 +205,20 @@ class Columns(Generic[P]):
         absent = dict.fromkeys(field_specs(self.model))
         values = {**absent, **self.groups, **self.structure, **self.numbers, **own}
         own.update(values)
+        own["_derived"] = Derived()
 
     def __getattr__(self, name: str) -> Any:  # what is no field
         raise AttributeError(f"{self.model.__name__} has no field {name!r}")
+
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """Return a figure that follows from this part alone; found when it is first asked for.
+
+        Args:
+            what: Which figure.
+            make: Finds it; nobody may change what it returns.
+        """
+        kept: Derived = self._derived
+        return kept.once(what, make)
 
     def check(self, where: str) -> None:
         """Raise a `FieldError` that names the first number that is not finite or out of bounds.
@@ -161,18 +227,24 @@ class Columns(Generic[P]):
             where: The machine and part, for the message.
         """
         specs = field_specs(self.model)
-        for name, values in self.numbers.items():
-            check_column(values, specs[name], where=where, path=name)
+        named = [(name, name, values) for name, values in self.numbers.items()]
         for name, group in self.groups.items():
-            for key, values in group.items():
-                check_column(values, specs[name], where=where, path=f"{name}.{key}")
+            named += [(f"{name}.{key}", name, values) for key, values in group.items()]
+        if not named:
+            return
+        # One pass over all of them: each call costs more than a batch of one column.
+        every = np.array([values for _, _, values in named])
+        least, most = every.min(axis=1).tolist(), every.max(axis=1).tolist()
+        for (path, name, values), low, high in zip(named, least, most, strict=True):
+            if not _is_within(low, high, specs[name]):
+                check_column(values, specs[name], where=where, path=path)
 
     def record(self, index: int) -> P:
         """Return design `index` as a validated part."""
         values: dict[str, Any] = dict(self.structure)
         specs = field_specs(self.model)
         for name, column in self.numbers.items():
-            values[name] = _scalar(column[index], self.model.model_fields[name])
+            values[name] = _scalar(column[index], self.model.__pydantic_fields__[name])
         for name, group in self.groups.items():
             values[name] = {key: float(column[index]) for key, column in group.items()}
         for name, spec in specs.items():
@@ -192,6 +264,17 @@ class Columns(Generic[P]):
             },
             structure=self.structure,
         )
+
+
+def _is_within(low: float, high: float, spec: FieldSpec) -> bool:
+    """Return whether the least and the largest of some values are finite and within bounds."""
+    if not (math.isfinite(low) and math.isfinite(high)):  # NaN is both
+        return False
+    for comparison, limit in spec.bounds:
+        compare, _ = _HOLDS[comparison]
+        if not (compare(low, limit) and compare(high, limit)):
+            return False
+    return True
 
 
 def check_column(values: Floats, spec: FieldSpec, *, where: str, path: str) -> None:
@@ -237,13 +320,20 @@ def _scalar(value: np.float64, info: FieldInfo) -> float | int:
 def _contiguous(value: Any, length: int, *, where: str, path: str) -> Floats:
     array = np.asarray(value, dtype=np.float64)
     if array.ndim == 0:
-        return np.full(length, array, dtype=np.float64)
+        return filled(length, array)
     if array.shape != (length,):
         raise FieldError(
             where=where, path=path, problem=f"has the shape {array.shape}",
             expected=f"a number or an array of shape ({length},)",
         )  # fmt: skip
     return np.ascontiguousarray(array)
+
+
+def filled(length: int, value: "npt.ArrayLike") -> Floats:
+    """Return a number that all designs share, shape (N,)."""
+    found = np.empty(length)
+    found.fill(value)
+    return found
 
 
 def columns(model: type[P], length: int, **fields: Any) -> Columns[P]:

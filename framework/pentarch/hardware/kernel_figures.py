@@ -3,13 +3,15 @@
 A kernel set is known by what it is for, since of two sets for the same only the first is ever used:
 `kernels.gemm/fp8/fp8/Hopper.efficiency` is the efficiency of the GEMM kernels for fp8 by fp8 on
 Hopper, `*` stands for all, and `kernels.collective/*/*/*.protocols.ring.hop_s` is a figure of one
-protocol. Families, formats and functions of a set are joined by `+`.
+protocol. Families, formats and functions of a set are joined by `+`; bounds of the shapes that it is
+for come last, each as `group>=2` or `head_dim<=128`.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pentarch.hardware.kernel_set import KernelSet
 from pentarch.hardware.machine import provenance
 from pentarch.hardware.priors import expected_log_ratio
 
@@ -20,6 +22,11 @@ KERNELS = "kernels"
 """Field of a runtime that holds its kernel sets."""
 ALL = "*"
 """Stands for every format or family."""
+BOUNDS = (
+    ("least_group", "group>="), ("most_group", "group<="), ("least_head_dim", "head_dim>="),
+    ("most_head_dim", "head_dim<="),
+)  # fmt: skip
+"""Fields that say for which shapes a set is, and how a key states them."""
 
 
 def kernel_key(values: Mapping[str, Any], *, families: bool = True) -> str:
@@ -32,11 +39,17 @@ def kernel_key(values: Mapping[str, Any], *, families: bool = True) -> str:
     Examples:
         >>> kernel_key({"operator": "gemm", "b_formats": ["fp8"], "architectures": ["Hopper"]})
         'gemm/*/fp8/Hopper'
+        >>> kernel_key({"operator": "attention_decode", "most_group": 1})
+        'attention_decode/*/*/*/group<=1'
     """
     names = ("a_formats", "b_formats", *(("architectures",) if families else ()))
     parts = [str(values["operator"]), *(_joined(values.get(name)) for name in names)]
     if values.get("functions"):
         parts.append(_joined(values["functions"]))
+    for name, relation in BOUNDS:
+        bound = values.get(name)
+        if bound is not None and (name.startswith("most") or bound > 1):
+            parts.append(f"{relation}{bound}")
     return "/".join(parts)
 
 
@@ -100,16 +113,19 @@ def with_kernel_figures(
 ) -> list[dict[str, Any]]:
     """Return the fields of kernel sets with fitted figures in place of what their file says.
 
-    Figures of a set's own come before those that are expected of a family that was not measured.
+    Figures of a set's own come before those that are expected of a family that was not measured. A
+    time that a set does not state is not expected of it: its kernels have no such part.
     """
     changed = []
     for values in sets:
         fields = dict(values)
-        for key in (kernel_key(values, families=False), kernel_key(values)):
+        expected, own = kernel_key(values, families=False), kernel_key(values)
+        for key in (expected, own):
             head = f"{KERNELS}.{key}."
             for name, fitted in figures.items():
-                if name.startswith(head):
-                    fields = with_kernel_value(fields, name.removeprefix(head), fitted.value)
+                field = name.removeprefix(head)
+                if name.startswith(head) and (key == own or _has_part(values, field)):
+                    fields = with_kernel_value(fields, field, fitted.value)
         changed.append(fields)
     return changed
 
@@ -131,6 +147,16 @@ def with_kernel_value(fields: Mapping[str, Any], name: str, value: float) -> dic
         for entry in fields.get(head) or ()
     ]
     return {**fields, head: entries}
+
+
+def _has_part(values: Mapping[str, Any], field: str) -> bool:
+    """Return whether a set has what a figure is of: a factor always, anything else where stated.
+
+    A field that no set has is let through, for the model to refuse it by name.
+    """
+    name = field.partition(".")[0]
+    known = KernelSet.model_fields.get(name)
+    return known is None or known.default == 1.0 or bool(values.get(name))
 
 
 def _without_family(key: str) -> tuple[str, str]:

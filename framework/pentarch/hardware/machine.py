@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pentarch.errors import FieldError
-from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.columns import Columns, Derived, Floats
 from pentarch.hardware.parts import (
     Area,
     Budget,
@@ -90,8 +90,24 @@ class MachineStructure:
     machine."""
 
 
+class _Deriving:
+    """An object that keeps what follows from it; no field, so that a changed copy starts anew."""
+
+    __slots__ = ("_derived",)
+    _derived: Derived
+
+    @property
+    def derived(self) -> Derived:
+        """What follows from these designs alone, found when it is first asked for."""
+        try:
+            return self._derived
+        except AttributeError:
+            object.__setattr__(self, "_derived", Derived())
+            return self._derived
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class MachineTable:
+class MachineTable(_Deriving):
     """N machines of one structure; every number is a contiguous float64[N]."""
 
     name: str

@@ -222,6 +222,8 @@ class Power(Model):
     """Sustained limit of one device; `None` when nothing but its parts limits it."""
     static_w: NonNegativeFloat | None = None
     """Work-independent power of one active device (leakage, clock tree, I/O); `None` when unknown."""
+    clock_w: NonNegativeFloat = 0.0
+    """Share of `static_w` in watts that goes with clock and supply, as f V^2: clocks of idle logic."""
     nominal_v: PositiveFloat = 0.75
     """Supply at which clocks and energies are stated."""
     min_v: PositiveFloat = 0.6

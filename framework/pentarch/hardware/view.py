@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.errors import FieldError
-from pentarch.hardware.columns import FieldRole, Floats, check_column, field_specs
+from pentarch.hardware.columns import FieldRole, Floats, check_column, field_specs, filled
 from pentarch.model import Model
 
 D = TypeVar("D", bound=Model)
@@ -75,11 +75,9 @@ class View(Generic[D]):
         if spec is None or value is None or spec.role is FieldRole.STRUCTURE:
             return value
         if spec.role is FieldRole.NUMBER:
-            result: Any = np.full(self.length, value, dtype=np.float64)
+            result: Any = filled(self.length, value)
         else:
-            result = {
-                key: np.full(self.length, entry, dtype=np.float64) for key, entry in value.items()
-            }
+            result = {key: filled(self.length, entry) for key, entry in value.items()}
         self._columns[name] = result
         return result
 

@@ -3,7 +3,8 @@
 A tile is a block of query rows on one unit, which passes over keys that it draws itself. With q the
 exponent of the overlap, terms of one shape are
 
-* decode: units = waves x (start + (products^q + softmax^q + loads^q)^(1/q)); keys are cut into parts
+* decode: units = waves x (start + (products^q + softmax^q + loads^q)^(1/q)), or the tiles of keys one
+  after another where a kernel states their least time; keys are cut into parts
   where tiles are few, whose results a further kernel adds: fixed time + parts x serial time + bytes /
   rate of all units;
 * several positions: units = max(all scores spread over the waves, the longest block) + waves x
@@ -16,6 +17,7 @@ References:
     2023 (parts of the keys).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache as remembered
 from importlib import import_module
@@ -25,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.hardware.columns import Floats
-from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet, KernelUse
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.assemble import RowLedger
 from pentarch.mapping.attention import CheckedRows
@@ -140,32 +142,50 @@ def _parts(
     """Return the rows by the kernel that runs them."""
     single = view.column("positions")[:, 0] == 1.0
     found = []
-    for operator, chosen in (
+    for operator, members in (
         (KernelOperator.ATTENTION_DECODE, np.flatnonzero(single)),
         (KernelOperator.ATTENTION_PREFILL, np.flatnonzero(~single)),
     ):
-        if not len(chosen):
-            continue
-        own = CheckedRows(
-            kv_heads=view.kv_heads[chosen], table=np.ascontiguousarray(view.table[chosen])
-        )
-        head_dim, value_dim = own.column("head_dim"), own.column("value_dim")
-        streamed, query_rows = head_dim + own.streamed_value_dim, own.query_rows
-        found.append(
-            _Part(
-                kernel=runtime.kernel(operator, *formats),
-                is_decode=operator is KernelOperator.ATTENTION_DECODE, chosen=chosen,
-                picked=picked[chosen], table=own.table, rows=_rows(own),
-                positions=own.column("positions"), query_rows=query_rows,
-                kv_bytes=own.column("kv_length") * streamed * own.column("kv_bytes"),
-                query_bytes=query_rows * head_dim * own.column("q_bytes"),
-                output_bytes=query_rows * value_dim * own.column("out_bytes"),
-                width=head_dim + value_dim, value_dim=value_dim,
-                per_key_bytes=streamed * own.column("kv_bytes"),
-                part_bytes=query_rows * ((value_dim + 2.0) * own.column("accumulator_bytes")),
-            )
-        )  # fmt: skip
+        for kernel, chosen in _by_kernel(runtime, operator, formats, view, members):
+            found.append(_part(kernel, view, picked, chosen))
     return tuple(found)
+
+
+def _by_kernel(
+    runtime: Runtime, operator: KernelOperator, formats: tuple[str, str], view: CheckedRows,
+    members: Picked,
+) -> Iterator[tuple[KernelSet, Picked]]:  # fmt: skip
+    """Yield kernels with the rows that they run, of those that one operator has."""
+    group, head_dim = view.column("group")[:, 0], view.column("head_dim")[:, 0]
+    rows: dict[KernelUse, list[int]] = {}
+    for row in members.tolist():
+        use = KernelUse(group=float(group[row]), head_dim=float(head_dim[row]))
+        rows.setdefault(use, []).append(row)
+    by_kernel: dict[KernelSet, list[int]] = {}
+    for use, own in rows.items():
+        by_kernel.setdefault(runtime.kernel(operator, *formats, use), []).extend(own)
+    for kernel, own in by_kernel.items():
+        yield kernel, np.array(sorted(own), dtype=np.intp)
+
+
+def _part(kernel: KernelSet, view: CheckedRows, picked: Picked, chosen: Picked) -> _Part:
+    """Return what is known of the chosen rows, which one kernel runs."""
+    own = CheckedRows(
+        kv_heads=view.kv_heads[chosen], table=np.ascontiguousarray(view.table[chosen])
+    )
+    head_dim, value_dim = own.column("head_dim"), own.column("value_dim")
+    streamed, query_rows = head_dim + own.streamed_value_dim, own.query_rows
+    return _Part(
+        kernel=kernel, is_decode=kernel.operator is KernelOperator.ATTENTION_DECODE,
+        chosen=chosen, picked=picked[chosen], table=own.table, rows=_rows(own),
+        positions=own.column("positions"), query_rows=query_rows,
+        kv_bytes=own.column("kv_length") * streamed * own.column("kv_bytes"),
+        query_bytes=query_rows * head_dim * own.column("q_bytes"),
+        output_bytes=query_rows * value_dim * own.column("out_bytes"),
+        width=head_dim + value_dim, value_dim=value_dim,
+        per_key_bytes=streamed * own.column("kv_bytes"),
+        part_bytes=query_rows * ((value_dim + 2.0) * own.column("accumulator_bytes")),
+    )  # fmt: skip
 
 
 def _own_case(case: Case, part: _Part) -> Case:
@@ -218,11 +238,12 @@ def _options(case: Case, kernel: KernelSet, *, is_decode: bool) -> Floats:
     tiles = kernel.query_tiles or tuple(sorted({tile[0] for tile in menu}))
     keys = kernel.key_tile or (DECODE_KEYS if is_decode else PREFILL_KEYS)
     single = kernel.most_parts if kernel.splits_single else 1
-    return np.array([[tile, keys, kernel.most_parts, single] for tile in tiles], dtype=np.float64)
+    several = kernel.most_parts if kernel.splits_groups else 1
+    return np.array([[tile, keys, several, single] for tile in tiles], dtype=np.float64)
 
 
 def _designs(case: Case, kernel: KernelSet) -> Floats:
-    """Return `DESIGN_FIELDS` of the kernels, shape (18, N)."""
+    """Return `DESIGN_FIELDS` of the kernels, shape (20, N)."""
     engine, machine = case.product.engine, case.request.machine
     rates = CacheRates.of(machine, engine, case.buffers[0], kernel)
     nothing = np.zeros(machine.length)
@@ -244,6 +265,7 @@ def _designs(case: Case, kernel: KernelSet) -> Floats:
         rates.cache, rates.exchange, rates.overlap, rates.overlap if inner is None else inner,
         rates.wave_share, rates.split_s, kernel.part_s, kernel.wide, convert_s,
         kernel.tiles_per_unit, engine.units if vectors is None else vectors.main.units, own,
+        kernel.key_tile_s, np.inf if kernel.splits_below is None else kernel.splits_below,
     )  # fmt: skip
     packed = np.empty((len(figures), machine.length))
     for at, figure in enumerate(figures):

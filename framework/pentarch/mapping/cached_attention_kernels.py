@@ -24,7 +24,7 @@ where it is read beside K; bytes per word of Q, of K and V, and of O; keys that 
 DESIGN_FIELDS = (
     "units", "macs_per_s", "score_s", "start_s", "unit_memory", "memory", "cache", "exchange",
     "overlap", "softmax_overlap", "paid", "split_s", "part_s", "wide", "convert_s", "sharing",
-    "vector_units", "unit_bytes",
+    "vector_units", "unit_bytes", "key_tile_s", "splits_below",
 )  # fmt: skip
 """Figures of a design with a kernel: units; MACs per second of one; seconds of softmax for one score
 on one vector unit; start of a tile; bytes per second that one unit draws from memory; those of memory; those
@@ -32,7 +32,8 @@ that all units draw from the cache, and those of exchanges through it; exponents
 resources, and of softmax and products, 0 for perfect overlap; share of an unfilled wave that is paid;
 fixed time of combining parts, and that of each part; factor on the rates of wide heads; seconds of
 converting one word; tiles that share a unit; vector units, at most one of which serves a tile; bytes
-of a unit's own buffer. Every rate that limits nothing is infinite."""
+of a unit's own buffer; least time of a tile of keys in decode; tiles per unit from
+which on keys are not cut there. Every rate that limits nothing is infinite."""
 
 OUT_FIELDS = ("time", "unit_s", "memory_s", "cache_s", "combine_s", "split", "tile", "waves",
               "active", "scores", "executed", "fits",
@@ -110,6 +111,8 @@ def decode_units(
     load = keys * (row[3] + row[5]) * row[7] * sharing / (design[4] * wide)
     softmax = padded * keys * design[2] * turn
     each = joined_three(max(multiply, convert), softmax, load, design[9])
+    # Tiles that share a unit wait side by side.
+    each = joined(each, keys / step * design[18], design[9])
     return turns * (design[3] * sharing + each), turns, padded
 
 
@@ -182,7 +185,7 @@ def time_decode(
             not looked at.
         rows: ROW_FIELDS, (R, 11).
         options: Query rows and keys of a tile, most parts, most parts of a single query head, (O, 4).
-        designs: DESIGN_FIELDS, (18, N).
+        designs: DESIGN_FIELDS, (20, N).
         out: OUT_FIELDS, (13, R, N), filled.
     """
     for r in range(heads.shape[0]):
@@ -200,6 +203,8 @@ def time_decode(
             best = np.inf
             for parts in PARTS:
                 if parts > 1.0 and (parts > most or row[2] / parts < LEAST_PART):
+                    continue
+                if parts > 1.0 and count >= design[19] * design[0]:
                     continue
                 unit, turns, padded = decode_units(row, design, count, (parts, tall, step))
                 combine = 0.0
@@ -230,7 +235,7 @@ def time_prefill(
             round that are left for the next, (4, R, N).
         rows: ROW_FIELDS, (R, 11).
         options: Query rows and keys of a tile, (O, 4); the rest is not looked at.
-        designs: DESIGN_FIELDS, (18, N).
+        designs: DESIGN_FIELDS, (20, N).
         out: OUT_FIELDS, (13, R, N), filled.
     """
     for r in range(heads.shape[0]):

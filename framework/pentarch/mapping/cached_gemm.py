@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pentarch.hardware.columns import Columns, Floats
-from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet, KernelUse
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Level
+from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.arithmetic import Product
 from pentarch.mapping.assemble import RowLedger
 from pentarch.mapping.cached_rates import CacheRates
 from pentarch.mapping.costs import CacheState
 from pentarch.mapping.menu import MenuChoice, MenuRules, MenuShape, choose_tiles, kept_share
+from pentarch.mapping.routed import by_activation
 from pentarch.mapping.traffic import vector_engine, vector_work
 from pentarch.workload.formats import number_format
 
@@ -35,17 +37,31 @@ def add_cached_gemm(
         buffers: The cache, then the units' own buffers.
     """
     routed = is_routed(shape)
+    batched = (shape.rows.experts[shape.picked] > 1.0) & ~routed
     for operator, chosen in (
-        (KernelOperator.GEMM, np.flatnonzero(~routed)), (KernelOperator.MOE, np.flatnonzero(routed)),
-    ):  # fmt: skip
-        if len(chosen):
-            formats = shape.group.a_format, shape.group.b_format
-            request = ledger.request
+        (KernelOperator.GEMM, np.flatnonzero(~(routed | batched))),
+        (KernelOperator.BATCHED, np.flatnonzero(batched)),
+        (KernelOperator.MOE, np.flatnonzero(routed)),
+    ):
+        formats = shape.group.a_format, shape.group.b_format
+        request = ledger.request
+        for use, part in by_activation(shape.rows, shape.picked, chosen):
             kernel = request.memo.of(
-                request.rows, ("kernel", operator, formats),
-                partial(request.runtime.kernel, operator, *formats), request.runtime,
+                request.rows, ("kernel", operator, formats, use),
+                partial(_kernel, request.runtime, operator, formats, use), request.runtime,
             )  # fmt: skip
-            _add(ledger, product, _some(shape, chosen), buffers, kernel)
+            _add(ledger, product, _some(shape, part), buffers, kernel)
+
+
+def _kernel(
+    runtime: Runtime, operator: KernelOperator, formats: tuple[str, str], use: KernelUse
+) -> KernelSet:
+    """Return the kernels of a stack; those for one product where it has none for a batch."""
+    if operator is KernelOperator.BATCHED and not any(
+        entry.suits(operator, *formats, use) for entry in runtime.kernels
+    ):
+        return runtime.kernel(KernelOperator.GEMM, *formats, use)
+    return runtime.kernel(operator, *formats, use)
 
 
 def is_routed(shape: "GemmShape") -> npt.NDArray[np.bool_]:

@@ -10,6 +10,9 @@ from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine, Level
 from pentarch.mapping.traffic import level_bandwidth
 
+PRODUCTS = frozenset({KernelOperator.GEMM, KernelOperator.BATCHED, KernelOperator.MOE})
+"""Operators whose kernels read tiles of matrices."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheRates:
@@ -50,11 +53,22 @@ class CacheRates:
             cache: The level between memory and units.
             kernel: What the library makes of them.
         """
+        # The kernel is kept beside its rates, so that no other one has its id.
+        key = ("cache rates", engine.name, cache.name, id(kernel))
+        return machine.derived.once(
+            key, lambda: (kernel, cls._find(machine, engine, cache, kernel))
+        )[1]
+
+    @classmethod
+    def _find(
+        cls, machine: MachineTable, engine: Columns[Engine], cache: Columns[Level],
+        kernel: KernelSet,
+    ) -> "CacheRates":  # fmt: skip
         length, memory = machine.length, machine.levels[0]
         endless = np.full(length, np.inf)
         peak = memory.instances * memory.read_bytes_per_s
         share = memory.stream_efficiency * kernel.stream
-        if kernel.operator in (KernelOperator.GEMM, KernelOperator.MOE):
+        if kernel.operator in PRODUCTS:
             share = share * engine.tile_stream_share
         own, unit = cache.requester_bytes_per_s, memory.requester_bytes_per_s
         drawn = level_bandwidth(cache)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pentarch.graph.table import VectorTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine, Level, Management
 from pentarch.hardware.runtime import Runtime
 from pentarch.mapping.assemble import RowLedger
@@ -88,9 +89,12 @@ def vector_kernels(
         alone: Which rows are kernels of their own, (R,).
     """
     kernels = [
-        vector_kernel(runtime, function, _written_word(table, row))
+        vector_kernel(
+            runtime, "scale" if is_static(runtime, table, row) else function,
+            _written_word(table, row),
+        )
         for row, function in enumerate(table.functions)
-    ]
+    ]  # fmt: skip
     figures = {
         name: np.array([[float(getattr(kernel, name))] for kernel in kernels])
         for name in KERNEL_FIGURES
@@ -164,6 +168,19 @@ def vector_kernel(runtime: Runtime, function: str, word: float | None) -> Kernel
     return KernelSet(operator=operator)
 
 
+def is_static(runtime: Runtime, table: VectorTable, row: int) -> bool:
+    """Return whether a row converts to a format whose scales are fixed beforehand.
+
+    Only inside a model: a row that cannot ride on a neighbor is a measurement of the library's pass.
+    """
+    if not runtime.static_formats or table.functions[row] != "quantize" or not table.fusable[row]:
+        return False
+    word = _written_word(table, row)
+    return word is not None and any(
+        abs(word - number_format(name).bytes) < 1e-6 for name in runtime.static_formats
+    )
+
+
 def _written_word(table: VectorTable, row: int) -> float | None:
     values = table.convert[row]
     return None if values <= 0.0 else float(table.bytes_out[row] / values)
@@ -190,30 +207,51 @@ def _rows_s(
 
 def _add_moves(ledger: RowLedger, everything: Rows, kernels: VectorKernels) -> None:
     request, own = ledger.request, kernels.figures
-    memory, cache = request.machine.levels[0], request.machine.levels[1]
+    machine = request.machine
+    memory, cache = machine.levels[0], machine.levels[1]
+    rates = machine.derived.once(("vector rates", kernels), lambda: _rates(machine, kernels))
     read, write = kernels.read * request.sequences, kernels.write * request.sequences
-    room = cache.instances * cache.size_bytes * np.minimum(cache.usable * own["cache"], 1.0)
-    warm = (read + write <= room) & (request.cached is not None)
+    warm = (read + write <= rates.room) & (request.cached is not None)
     cold_read = np.where(warm, 0.0, read)
     fetched = cold_read + kernels.parameters
     written = np.where(warm, 0.0, write) + kernels.stored * request.sequences
     ledger.add_traffic(everything, memory, fetched, written, timed=False)
-    peak = memory.instances * memory.read_bytes_per_s
-    share = np.minimum(memory.stream_efficiency * own["stream"], own["most_stream"])
     moved = fetched + written
-    busy = (moved + cold_read * (own["passes"] - 1.0)) / (peak * share)
-    waits = memory.latency_s * kernels.alone
-    ledger.add_level_time(everything, memory.name, np.where(moved > 0.0, busy + waits, 0.0))
+    busy = (moved + cold_read * (own["passes"] - 1.0)) / rates.memory
+    ledger.add_level_time(everything, memory.name, np.where(moved > 0.0, busy + rates.waits, 0.0))
     ledger.add_traffic(everything, cache, read + written, write + fetched, timed=False)
     through = np.where(warm, read * own["passes"] + write, 0.0)
-    ledger.add_level_time(
-        everything, cache.name, through / (_cache_rate(ledger, cache) * own["feed"])
-    )
+    ledger.add_level_time(everything, cache.name, through / rates.cache)
 
 
-def _cache_rate(ledger: RowLedger, cache: Columns[Level]) -> Floats:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rates:
+    """What kernels make of memory and cache; arrays of shape (R, N)."""
+
+    room: Floats
+    """Bytes of the cache in use."""
+    memory: Floats
+    """Bytes per second of memory."""
+    waits: Floats
+    """Latency of memory where it counts."""
+    cache: Floats
+    """Bytes per second of the cache."""
+
+
+def _rates(machine: MachineTable, kernels: VectorKernels) -> _Rates:
+    memory, cache, own = machine.levels[0], machine.levels[1], kernels.figures
+    peak = memory.instances * memory.read_bytes_per_s
+    share = np.minimum(memory.stream_efficiency * own["stream"], own["most_stream"])
+    return _Rates(
+        room=cache.instances * cache.size_bytes * np.minimum(cache.usable * own["cache"], 1.0),
+        memory=peak * share, waits=memory.latency_s * kernels.alone,
+        cache=_cache_rate(machine, cache) * own["feed"],
+    )  # fmt: skip
+
+
+def _cache_rate(machine: MachineTable, cache: Columns[Level]) -> Floats:
     """Return the bytes per second that all units draw from the cache, (N,)."""
-    engine, own = vector_engine(ledger.request.machine), cache.requester_bytes_per_s
+    engine, own = vector_engine(machine), cache.requester_bytes_per_s
     rate = level_bandwidth(cache)
     if engine is None or own is None:
         return rate

@@ -126,18 +126,19 @@ def choose_tiles(
     if not menu:
         raise ValueError(f"engine {product.engine.name} has no tile menu")
     kernel = rules.kernel
-    options = _options(tuple(menu), kernel.most_parts, kernel.least_area)
+    options = _options(tuple(menu), kernel.most_parts, kernel.least_area, kernel.tiles)
     if not len(options):
         raise InputError(
             f"Kernels for {kernel.operator} have no tile below {kernel.least_area:g} outputs, and the "
-            f"menu of {product.engine.name} has none above. Lower `least_area` in the runtime."
+            f"menu of {product.engine.name} has none above among {_shown(kernel.tiles)}. Lower "
+            "`least_area` in the runtime, or name other `tiles`."
         )
     kernels = load_waves()
     m, instances = (np.require(x, np.float64, ["C", "W"]) for x in (shape.m, shape.instances))
     kept = np.zeros((3, *m.shape)) if shape.kept is None else np.ascontiguousarray(shape.kept)
     out = np.empty((len(kernels.OUT_FIELDS), *m.shape))
     kernels.choose_waves(
-        m, instances, kept, _rows(shape, product, menu), options,
+        m, instances, kept, _rows(shape, product, menu, kernel.k_step), options,
         _designs(product, cache, rules), out,
     )  # fmt: skip
     found = dict(zip(kernels.OUT_FIELDS, out, strict=True))
@@ -154,25 +155,37 @@ def choose_tiles(
 
 
 @remembered
-def _options(menu: tuple[tuple[int, int, int], ...], most_parts: int, least_area: float) -> Floats:
+def _options(
+    menu: tuple[tuple[int, int, int], ...], most_parts: int, least_area: float,
+    tiles: tuple[tuple[int, int], ...],
+) -> Floats:  # fmt: skip
     """Return tile rows, tile columns, split and number of the menu entry, shape (O, 4)."""
     options = [
         (tile[0], tile[1], split, number)
         for number, tile in enumerate(menu)
         for split in SPLITS
-        if tile[0] * tile[1] >= least_area and split <= most_parts
+        if tile[0] * tile[1] >= least_area
+        and split <= most_parts
+        and (not tiles or tile[:2] in tiles)
     ]
     found: Floats = np.array(options, dtype=np.float64)
     found.flags.writeable = False
     return found
 
 
-def _rows(shape: MenuShape, product: Product, menu: tuple[tuple[int, int, int], ...]) -> Floats:
+def _shown(tiles: tuple[tuple[int, int], ...]) -> str:
+    return ", ".join(f"{high} x {wide}" for high, wide in tiles) or "all tiles"
+
+
+def _rows(
+    shape: MenuShape, product: Product, menu: tuple[tuple[int, int, int], ...], k_step: float
+) -> Floats:
     step = product.engine.k_step_bytes
     a_bytes = shape.a_bytes[:, 0]
     depth = np.full(a_bytes.shape, float(menu[0][2]))
     if step is not None:
         depth = np.maximum(step[0] / a_bytes, 1.0)
+    depth = depth * k_step
     columns = (shape.k, shape.n, shape.a_bytes, shape.b_bytes, shape.out_bytes, shape.spill_bytes)
     grouped = np.full(a_bytes.shape, float(shape.grouped))
     return np.column_stack([*(column[:, 0] for column in columns), depth, grouped])
@@ -182,15 +195,23 @@ def _designs(product: Product, cache: Columns[Level], rules: MenuRules) -> Float
     engine, kernel, rates = product.engine, rules.kernel, rules.rates
     endless = np.full(engine.clock_hz.shape, np.inf)
     drain, convert = engine.drain_bytes_per_s, rules.converted_per_s
+    drain = endless if drain is None else drain * kernel.drain
+    feed, whole = rates.cache_unit, level_bandwidth(cache) * kernel.feed
+    rate = product.unit_macs_per_cycle * engine.clock_hz
+    if kernel.feed_per_mac is not None:
+        feed = kernel.feed_per_mac * rate
+        whole = feed * engine.units
+    if kernel.drain_per_mac is not None:
+        drain = kernel.drain_per_mac * rate
     efficiency = np.minimum(product.efficiency * kernel.efficiency, 1.0)
     # Loads in flight cover the latency of a k step: its least time says what a unit draws at most.
     unit = np.where(engine.k_step_s > 0.0, np.inf, rates.memory_unit)
     room = np.minimum(cache.usable * kernel.cache, 1.0)
     figures = (
         engine.units,
-        product.unit_macs_per_cycle * engine.clock_hz * efficiency,
-        rates.cache_unit,
-        endless if drain is None else drain * kernel.drain,
+        rate * efficiency,
+        feed,
+        drain,
         rates.start_s,
         engine.k_step_s * kernel.step,
         rates.wave_share,
@@ -200,8 +221,11 @@ def _designs(product: Product, cache: Columns[Level], rules: MenuRules) -> Float
         unit,
         rates.overlap,
         engine.min_rows,
-        level_bandwidth(cache) * kernel.feed,
+        whole,
         endless if convert is None else convert,
+        engine.units * kernel.tiles_per_unit if kernel.row_order else 0.0,
+        1.0 / kernel.scattered - 1.0,
+        1.0 if kernel.chosen_alone else 0.0,
     )
     packed = np.empty((len(figures), *engine.clock_hz.shape))
     for at, figure in enumerate(figures):

@@ -3,11 +3,14 @@
 See definitions.md, MoE: traffic follows the expected distinct experts, time the fullest device.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from pentarch.graph.table import GemmTable
 from pentarch.hardware.columns import Floats
+from pentarch.hardware.kernel_set import UNKNOWN_USE, KernelUse
 from pentarch.workload.routing import distinct_experts, fullest_load
 
 
@@ -39,3 +42,25 @@ def reroute(
         given = np.asarray(tokens[row])
         visited[row] = distinct_experts(total, chosen, given, devices=devices, skew=skew)
         work[row] = fullest_load(total, chosen, given, devices=devices, skew=skew)
+
+
+def by_activation(
+    table: GemmTable, picked: npt.NDArray[np.intp], chosen: npt.NDArray[np.intp]
+) -> Iterator[tuple[KernelUse, npt.NDArray[np.intp]]]:
+    """Yield rows by the function between the two products of experts, by which kernels are chosen.
+
+    Args:
+        table: The table that the rows are part of.
+        picked: Positions in it of the rows at hand.
+        chosen: Which of those are meant.
+    """
+    if not len(chosen):
+        return
+    if table.activations is None or not table.experts[picked[chosen]].any():
+        yield UNKNOWN_USE, chosen
+        return
+    found: dict[str, list[int]] = {}
+    for row in chosen.tolist():
+        found.setdefault(table.activations[picked[row]], []).append(row)
+    for function, rows in found.items():
+        yield KernelUse(function=function or None), np.array(rows, dtype=np.intp)

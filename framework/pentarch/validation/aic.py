@@ -4,10 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-import numpy as np
-
 from pentarch.errors import FieldError
-from pentarch.hardware.columns import Floats
 from pentarch.validation.kernels import (
     QUANTIZED,
     AttentionPart,
@@ -20,6 +17,7 @@ from pentarch.validation.kernels import (
     subset_of,
 )
 from pentarch.validation.lines import Line
+from pentarch.validation.routing_draws import RankLoad, Routing, balanced_load, power_law_load
 from pentarch.workload.formats import number_format
 
 FRAMEWORKS = ("vllm", "sglang", "trtllm")
@@ -32,6 +30,40 @@ REFERENCE: Mapping[bool, tuple[str, ...]] = MappingProxyType(
     {False: FRAMEWORKS, True: ("vllm", "sglang")}
 )
 """Stacks whose median is `latency_ms` of a GEMM, by whether the precision is fp8."""
+
+GATED_SILU = "silu_multiply"
+"""Function between the two products of most models' experts."""
+
+ACTIVATIONS: Mapping[tuple[float, ...], str] = MappingProxyType(
+    {
+        (2816.0, 704.0, 128.0): "gelu_multiply",
+        (6144.0, 3072.0, 128.0): "clamped_silu_multiply",
+        (2880.0, 2880.0, 32.0): "clamped_silu_multiply",
+        (2880.0, 2880.0, 128.0): "clamped_silu_multiply",
+        (2688.0, 1856.0, 128.0): "relu_squared",
+        (1024.0, 2688.0, 512.0): "relu_squared",
+        (2048.0, 5120.0, 512.0): "relu_squared",
+    }
+)
+"""Other functions, by hidden size, width and number of experts of the model that has them: Gemma 4
+26B-A4B; MiniMax-M3 and GPT-OSS (gate and product clamped); Nemotron 3 Nano, Super and Ultra, the
+last two with the width of their latent experts (configurations of the models)."""
+
+UNGATED = frozenset({"relu_squared"})
+"""Functions that no second product multiplies: the first product is half as wide."""
+
+BARE_KERNEL = "vllm_fused_moe"
+"""Kernel of rows that called the function of experts by itself, with its default function."""
+
+FILLING = ("triton", BARE_KERNEL)
+"""Kernels (parts of their names) that write zeros for experts of other ranks and pass them on: vLLM's
+`fused_moe_kernel` does where an expert map says that an expert is elsewhere."""
+
+FUSING = "trtllm"
+"""Kernels (part of their names) whose first product applies the function and converts its result."""
+
+UNFUSED = frozenset({"fp8_block"})
+"""Precisions for which they have a kernel apart for it: scales of blocks of outputs."""
 
 COLLECTIVE_STACKS: Mapping[str, str] = MappingProxyType(
     {
@@ -112,43 +144,60 @@ def moe_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
         a_format, b_format, quantizes = formats_of(line, precision)
         tokens, hidden = line.positive("num_tokens"), line.positive("hidden_size")
         inner = line.positive("inter_size") / line.positive("moe_tp_size")
-        visited, work = routed(line)
         local = line.positive("num_experts") / line.positive("moe_ep_size")
-        m = work / visited
+        load, kernel = routed(line), line.text("kernel")
+        activation = activation_of(line)
+        wide = inner if activation in UNGATED else 2.0 * inner
         up, down = (
             GemmPart(
-                m=m, k=inside, n=outside, instances=visited, a_format=a_format, b_format=b_format,
-                out_format="bf16", name=name, routed=True,
+                m=load.pairs / load.visited, k=inside, n=outside, instances=load.visited,
+                a_format=a_format, b_format=b_format, out_format="bf16", name=name, routed=True,
+                activation=activation,
             )
-            for name, inside, outside in (("gate_up", hidden, 2.0 * inner), ("down", inner, hidden))
+            for name, inside, outside in (("up", hidden, wide), ("down", inner, hidden))
         )  # fmt: skip
+        # Some kernels pass rows of experts on other ranks on, filled with zeros.
+        absent = 0.0
+        if any(word in kernel for word in FILLING):
+            absent = max(tokens * line.positive("topk") - load.pairs, 0.0)
+        passed = load.pairs + absent
         act = VectorPart(
-            function="silu_multiply", bytes_in=4.0 * work * inner, bytes_out=2.0 * work * inner,
-            elementwise=2.0 * work * inner, transcendental=work * inner,
+            function=activation, bytes_in=2.0 * passed * wide,
+            bytes_out=2.0 * (passed * inner + absent * (wide + hidden)),
+            elementwise=2.0 * passed * inner, transcendental=passed * inner,
         )  # fmt: skip
         combine = VectorPart(
-            function="combine", bytes_in=2.0 * work * hidden, bytes_out=2.0 * tokens * hidden,
-            elementwise=2.0 * work * hidden,
+            function="combine", bytes_in=2.0 * passed * hidden, bytes_out=2.0 * tokens * hidden,
+            elementwise=2.0 * passed * hidden,
         )  # fmt: skip
-        parts: tuple[Part, ...] = (up, act, down, combine)
+        between: tuple[Part, ...] = (act,)
         if quantizes:
-            first = quantize_part(tokens * hidden, a_format, lines=tokens)
-            parts = (
-                first,
-                up,
-                act,
-                quantize_part(work * inner, a_format, lines=work),
-                down,
-                combine,
-            )
+            between = (act, quantize_part(passed * inner, a_format, lines=passed))
+        if FUSING in kernel and precision not in UNFUSED:
+            between, up = (), replace(up, out_format=a_format)
+        parts: tuple[Part, ...] = (up, *between, down, combine)
+        if quantizes:
+            parts = (quantize_part(tokens * hidden, a_format, lines=tokens), *parts)
         yield KernelRow(
             file=file, device=line.text("device"), operator="moe", precision=precision,
             label=(f"{precision} {tokens:g} tokens, {line['topk']} of {line['num_experts']} experts "
                    f"{hidden:g}x{inner:g}, {line['distribution']}"),
             subset=subset_of(line.flags()), runtimes=("vllm",), parts=parts,
-            measured_s=line.seconds("latency_ms"), kernel=line.text("kernel"),
-            footprint=3.0 * hidden * inner * local * number_format(b_format).bytes,
+            measured_s=line.seconds("latency_ms"), kernel=kernel,
+            footprint=(wide + inner) * hidden * local * number_format(b_format).bytes,
         )  # fmt: skip
+
+
+def activation_of(line: Line) -> str:
+    """Return the function between the two products of the experts of a row.
+
+    The file states the shape; the function is that of the model whose experts have it. A row whose
+    kernel is the bare function of older versions ran the common one whatever the model.
+    """
+    if line.text("kernel") == BARE_KERNEL:
+        return GATED_SILU
+    shape = tuple(line.positive(name) for name in ("hidden_size", "inter_size", "num_experts"))
+    return ACTIVATIONS.get(shape, GATED_SILU)
 
 
 def collective_rows(lines: Sequence[Line], file: str) -> Iterator[KernelRow]:
@@ -213,52 +262,26 @@ def _by_framework(
         )  # fmt: skip
 
 
-def routed(line: Line) -> tuple[float, float]:
-    """Return the experts of the most loaded rank that some token visits, and their token copies.
+def routed(line: Line) -> RankLoad:
+    """Return what the measured rank gets of the token copies.
 
     Raises:
         FieldError: A number is missing or wrong, or the distribution is unknown.
     """
     tokens, top, experts, ranks = (
-        line.positive(name) for name in ("num_tokens", "topk", "num_experts", "moe_ep_size")
+        round(line.positive(name)) for name in ("num_tokens", "topk", "num_experts", "moe_ep_size")
     )
-    loads = expert_loads(line, experts=int(experts), tokens=tokens, copies=tokens * top)
-    mine = np.concatenate([loads[:1], loads[int(ranks) :: int(ranks)]])[
-        : max(1, round(experts / ranks))
-    ]
-    if line["distribution"] == "balanced":
-        visited = float(np.minimum(mine, 1.0).sum())
-    else:
-        share = np.minimum(mine / tokens, 1.0)
-        visited = float((1.0 - (1.0 - share) ** tokens).sum())
-    return max(visited, 1.0), max(float(mine.sum()), 1.0)
-
-
-def expert_loads(line: Line, *, experts: int, tokens: float, copies: float) -> Floats:
-    """Return the expected token copies of each expert, the most loaded first, shape (experts,).
-
-    `balanced` gives all the same. `power_law_A` draws loads with a density proportional to
-    load^-A between 1 and 0.8 x tokens (between 0.01 and 2 where there are fewer copies than
-    experts); here the draws are the quantiles. The bounds are an assumption, recalled from the
-    collection's generator and not checked against it: the file states the exponent only.
-
-    Raises:
-        FieldError: The distribution is neither.
-    """
+    routing = Routing(tokens=tokens, top=top, experts=experts, ranks=ranks)
     name = line.text("distribution")
     if name == "balanced":
-        return np.full(experts, copies / experts)
+        return balanced_load(routing)
     try:
-        exponent = 1.0 - float(name.removeprefix("power_law_"))
+        exponent = float(name.removeprefix("power_law_"))
     except ValueError:
-        exponent = 0.0
-    if not name.startswith("power_law_") or exponent == 0.0:
+        exponent = 1.0
+    if not name.startswith("power_law_") or exponent == 1.0:
         raise FieldError(
             where=line.where, path="distribution", problem=f"found {name!r}",
             expected="balanced, or power_law_ and an exponent other than 1",
         )  # fmt: skip
-    low, high = (1.0, max(0.8 * tokens, 1.0)) if copies > experts else (0.01, 2.0)
-    quantiles = (np.arange(experts) + 0.5) / experts
-    drawn = ((high**exponent - low**exponent) * quantiles + low**exponent) ** (1.0 / exponent)
-    loads: Floats = np.sort(drawn)[::-1] * copies / drawn.sum()
-    return np.minimum(loads, tokens)
+    return power_law_load(routing, exponent, older=line.text("kernel") == BARE_KERNEL)

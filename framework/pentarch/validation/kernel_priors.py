@@ -20,14 +20,17 @@ GEMM: Mapping[str, Spec] = {
     "convert": (0.6, 0.5, 0.01, 10.0), "start_s": (6e-6, 0.5, 1e-8, 1e-4),
     "feed": (0.25, 0.6, 0.01, 3.0), "host_s": (25e-6, 0.5, 1e-7, 1e-3),
     "overlap": (4.0, 0.3, 1.0, 12.0), "wave_share": (0.5, 0.3, 0.05, 1.0),
+    "scattered": (0.2, 0.5, 0.01, 1.0),
+    "feed_per_mac": (0.06, 0.6, 0.003, 1.0), "drain_per_mac": (0.12, 0.6, 0.003, 3.0),
 }  # fmt: skip
 """Products with dense weights."""
 
 PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
     KernelOperator.GEMM: GEMM,
+    KernelOperator.BATCHED: GEMM,
     KernelOperator.MOE: {
         "efficiency": (0.8, 0.2, 0.1, 1.3), "step": (2.0, 0.5, 0.1, 30.0),
-        "stream": (1.0, 0.15, 0.3, 1.5), "start_s": (10e-6, 0.8, 1e-7, 5e-4),
+        "stream": (1.0, 0.15, 0.05, 1.5), "start_s": (10e-6, 0.8, 1e-7, 5e-4),
         "token_s": (20e-9, 1.5, 1e-11, 1e-4),
     },
     KernelOperator.QUANTIZE: {
@@ -40,6 +43,7 @@ PRIORS: Mapping[KernelOperator, Mapping[str, Spec]] = {
         "part_s": (50e-9, 0.6, 1e-10, 1e-5), "overlap": (3.5, 0.25, 1.0, 12.0),
         "wave_share": (0.6, 0.3, 0.05, 1.0), "feed": (0.7, 0.3, 0.05, 3.0), "cache": (1.0, 0.5, 0.1, 3.0),
         "wide": (1.0, 0.25, 0.1, 3.0), "softmax": (1.5, 0.5, 0.2, 10.0), "token_s": (1e-9, 0.7, 1e-12, 1e-6),
+        "key_tile_s": (3e-6, 0.7, 1e-8, 1e-3),
         "host_s": (50e-6, 0.5, 1e-7, 1e-3),
     },
     KernelOperator.ATTENTION_PREFILL: {
@@ -78,10 +82,17 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Spec]] = {
 """By protocol and field."""
 
 STATED: frozenset[tuple[KernelOperator, str]] = frozenset({
-    (KernelOperator.GEMM, "feed"), (KernelOperator.GEMM, "split"), (KernelOperator.GEMM, "convert"),
+    *(
+        (operator, name)
+        for operator in (KernelOperator.GEMM, KernelOperator.BATCHED)
+        for name in ("feed", "split", "convert", "scattered")
+    ),
     (KernelOperator.VECTOR, "efficiency"), (KernelOperator.VECTOR, "stream"),
 })  # fmt: skip
 """Factors that are fitted only where the stack states one."""
+
+OF_TILES: frozenset[str] = frozenset({"feed_per_mac"})
+"""Figures whose median is what the stack states: kernels of small tiles are made to be fed faster."""
 
 LAUNCH: Spec = (20e-6, 0.7, 1e-7, 1e-3)
 """Host time per operator, where the stack has any."""
@@ -117,8 +128,10 @@ def _kernel_priors(kernel: KernelSet) -> Mapping[str, Prior]:
     for name, spec in PRIORS[kernel.operator].items():
         neutral = KernelSet.model_fields[name].default
         is_free = neutral == 1.0 and (kernel.operator, name) not in STATED
-        if is_free or getattr(kernel, name) not in (neutral, None, 0.0):
-            found[name] = _prior(spec)
+        stated = getattr(kernel, name)
+        if is_free or stated not in (neutral, None, 0.0):
+            median = stated if name in OF_TILES else spec[0]
+            found[name] = _prior((median, *spec[1:]))
     return found
 
 

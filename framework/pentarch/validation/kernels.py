@@ -26,6 +26,8 @@ class GemmPart:
     routed: bool = False
     """Whether the instances are experts that tokens choose: one grouped GEMM of unequal heights,
     `m` on average."""
+    activation: str = ""
+    """Function between the two products of experts that this is one of; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def _gemms(members: Sequence[tuple[int, Any]]) -> KindRows:
         # Tokens that choose leave some experts of their layer out; a batch of GEMMs leaves none.
         "experts_total": np.where(routed, np.inf, experts), "a_formats": formats["a_format"],
         "b_formats": formats["b_format"], "out_formats": formats["out_format"],
+        "activations": tuple(part.activation for part in parts),
         "layers": np.ones(count), "streams_weights": np.ones(count, dtype=np.bool_),
     })  # fmt: skip
     weights = instances * k * n * _bytes(formats["b_format"])

@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from pydantic import Field, PositiveFloat
@@ -104,6 +104,7 @@ def _grouped(name: str) -> NumberFormat | None:
     return _integer(name, bits, scale=16 / values, compute=f"int{bits}", storage=True)
 
 
+@lru_cache(maxsize=1024)
 def number_format(name: str) -> NumberFormat:
     """Return the format called `name`, aliases included.
 

@@ -20,6 +20,8 @@ class Activation(StrEnum):
     """Gaussian error linear unit, exact or by its tanh approximation."""
     SILU = "silu"
     """x times the logistic function of x, or of a multiple of x."""
+    CLAMPED_SILU = "clamped_silu"
+    """The same of x cut off at a limit; gated, what it multiplies is cut off as well, plus one."""
     SIGMOID = "sigmoid"
     """The logistic function of x."""
     TANH = "tanh"

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from pentarch.errors import FieldError
-from pentarch.hardware.columns import FieldRole, columns, field_specs
+from pentarch.hardware.columns import Derived, FieldRole, columns, field_specs, filled, found_once
 from pentarch.hardware.parts import Engine, EngineKind, Level, Scope
 from pentarch.model import Model
 
@@ -180,3 +180,45 @@ def test_the_models_own_constraints_and_the_batch_checks_agree() -> None:
                 except FieldError:
                     passes = False
                 assert passes == is_right, (model, name, value)
+
+
+def test_what_follows_from_a_part_is_found_once_and_not_taken_along() -> None:
+    part, calls = columns(Part, 2, name="p", size=np.array([1.0, 2.0])), []
+
+    def double() -> Any:
+        calls.append(1)
+        return part.size * 2.0
+
+    assert part.once("double", double) is part.once("double", double)
+    assert part.once("other", lambda: None) is None
+    assert part.once("other", lambda: 1) is None
+    assert len(calls) == 1
+    taken = part.take(np.array([1]))
+    assert taken.once("double", lambda: taken.size * 2.0).tolist() == [4.0]
+
+
+def test_derived_figures_of_two_objects_are_apart() -> None:
+    first, second = Derived(), Derived()
+    assert (first.once("x", lambda: 1), second.once("x", lambda: 2)) == (1, 2)
+
+
+def test_a_property_is_found_once_and_can_be_set_before() -> None:
+    class Owner:
+        found = 0
+
+        @found_once
+        def figure(self) -> int:
+            """Return a figure."""
+            self.found += 1
+            return 7
+
+    owner, given = Owner(), Owner()
+    given.__dict__["figure"] = 8
+    assert (owner.figure, owner.figure, owner.found, given.figure) == (7, 7, 1, 8)
+    assert Owner.figure.__doc__ == "Return a figure."
+
+
+def test_a_number_that_all_designs_share_is_an_array_of_its_own() -> None:
+    first, second = filled(3, 2.5), filled(3, 2.5)
+    first[0] = 0.0
+    assert second.tolist() == [2.5, 2.5, 2.5]

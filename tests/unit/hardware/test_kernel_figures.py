@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from pentarch.errors import InputError
-from pentarch.hardware.calibration import Calibration, CalibrationStore, with_figures
-from pentarch.hardware.kernel_figures import kernel_key, split_parameter
+from pentarch.hardware.calibration import Calibration, CalibrationStore, Fitted, with_figures
+from pentarch.hardware.kernel_figures import kernel_key, split_parameter, with_kernel_figures
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
+from pentarch.hardware.machine import provenance
 from pentarch.hardware.priors import Prior
 
 DAY = datetime.date(2026, 1, 31)
@@ -49,6 +51,17 @@ def test_a_set_is_known_by_what_it_is_for() -> None:
     assert kernel_key(SETS[3]) == "collective/*/*/*"
     both = {"operator": "vector", "functions": ["norm", "add"], "a_formats": {"fp8", "bf16"}}
     assert kernel_key(both) == "vector/bf16+fp8/*/*/add+norm"
+    wide = KernelSet(operator=KernelOperator.ATTENTION_DECODE, least_head_dim=129, most_group=1)
+    assert kernel_key(wide.model_dump()) == "attention_decode/*/*/*/group<=1/head_dim>=129"
+
+
+def test_sets_for_other_shapes_have_figures_of_their_own() -> None:
+    sets = [{"operator": "attention_decode", "most_group": 1}, {"operator": "attention_decode"}]
+    figures = {
+        f"kernels.{kernel_key(values)}.start_s": Fitted(start, provenance("s", "meas"))
+        for values, start in zip(sets, (1e-6, 2e-6), strict=True)
+    }
+    assert [one["start_s"] for one in with_kernel_figures(sets, figures)] == [1e-6, 2e-6]
 
 
 def test_a_parameter_splits_into_set_and_field() -> None:
@@ -101,3 +114,18 @@ def test_a_prior_lies_between_its_bounds(
 
 def test_a_moved_prior_keeps_to_its_bounds() -> None:
     assert Prior(1.0, 0.1, 0.5, 1.5, "test").moved(10.0).value == 1.5
+
+
+def test_times_of_parts_that_a_set_lacks_are_not_expected_of_it() -> None:
+    sets = [
+        {"operator": "attention_decode", "architectures": ["Alpha"], "key_tile_s": 1e-6},
+        {"operator": "attention_decode", "architectures": ["Beta"], "start_s": 1e-6},
+    ]
+    head = "kernels.attention_decode/*/*"
+    found = {"key_tile_s": 4e-6, "start_s": 2e-6, "wide": 1.5}
+    figures = {
+        f"{head}.{name}": Fitted(value, provenance("s", "der")) for name, value in found.items()
+    }
+    alpha, beta = with_kernel_figures(sets, figures)
+    assert (alpha["key_tile_s"], alpha.get("start_s"), alpha["wide"]) == (4e-6, None, 1.5)
+    assert (beta.get("key_tile_s"), beta["start_s"], beta["wide"]) == (None, 2e-6, 1.5)

@@ -1,7 +1,13 @@
 import pytest
 from pydantic import ValidationError
 
-from pentarch.hardware.kernel_set import CollectiveProtocol, KernelOperator, KernelSet, Protocol
+from pentarch.hardware.kernel_set import (
+    CollectiveProtocol,
+    KernelOperator,
+    KernelSet,
+    KernelUse,
+    Protocol,
+)
 from pentarch.hardware.runtime import Runtime
 
 FP8_HOPPER = KernelSet(
@@ -51,3 +57,53 @@ def test_times_and_factors_are_checked() -> None:
         KernelSet(operator=KernelOperator.GEMM, efficiency=0.0)
     with pytest.raises(ValidationError):
         CollectiveProtocol(protocol=Protocol.RING, efficiency=1.5)
+
+
+def test_kernels_may_be_for_some_shapes_and_functions_only() -> None:
+    decode = KernelOperator.ATTENTION_DECODE
+    single = KernelSet(operator=decode, most_group=1)
+    wide = KernelSet(operator=decode, least_head_dim=129, most_head_dim=256, least_group=2)
+    gelu = KernelSet(operator=KernelOperator.MOE, functions=frozenset({"gelu_multiply"}))
+    stack = Runtime(name="stack", kernels=(single, wide, gelu))
+
+    def chosen(group: float, head_dim: float) -> KernelSet:
+        return stack.kernel(decode, "bf16", "bf16", KernelUse(group=group, head_dim=head_dim))
+
+    assert chosen(1.0, 256.0) is single
+    assert chosen(2.0, 256.0) is wide
+    neutral = KernelSet(operator=decode)
+    assert chosen(2.0, 128.0) == chosen(128.0, 576.0) == neutral
+    assert stack.kernel(decode, "bf16", "bf16") == neutral  # nothing known: none for some only
+    moe = KernelOperator.MOE
+    assert stack.kernel(moe, "bf16", "bf16", KernelUse(function="gelu_multiply")) is gelu
+    others = (KernelUse(function="silu_multiply"), KernelUse())
+    assert {stack.kernel(moe, "bf16", "bf16", use) for use in others} == {KernelSet(operator=moe)}
+
+
+@pytest.mark.parametrize(
+    ("operator", "conditions", "message"),
+    [
+        ("attention_decode", {"least_group": 8, "most_group": 2}, "at most most_group = 2"),
+        ("gemm", {"most_head_dim": 64}, "no bounds of `head_dim`: gemm has no heads"),
+        ("attention_decode", {"functions": ["softmax"]}, "those of collective, moe, vector are"),
+        ("moe", {"functions": ["swiglu"]}, "among clamped_silu, clamped_silu_multiply, gelu"),
+        ("gemm", {"b_formats": ["fp7"]}, "fp7"),
+    ],
+)
+def test_conditions_that_no_operator_fulfills_are_refused(
+    operator: str, conditions: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        KernelSet.model_validate({"operator": operator, **conditions})
+
+
+def test_quantization_is_fused_on_the_families_that_a_stack_names() -> None:
+    stack = Runtime(
+        name="stack", quantize_fused=True, static_formats=frozenset({"fp8"}),
+        fused_families=frozenset({"Blackwell"}),
+    )  # fmt: skip
+    assert stack.for_family("Blackwell") is stack
+    for family in ("Hopper", None):
+        other = stack.for_family(family)
+        assert (other.quantize_fused, other.static_formats) == (False, frozenset())
+    assert Runtime(name="any").for_family("Hopper").quantize_fused

@@ -124,3 +124,10 @@ def test_records_need_a_level_and_an_engine() -> None:
     with pytest.raises(ValueError, match="levels"):
         MachineRecord(name="m", backend="b", levels=(), engines=(other,))
     assert Link.model_fields["degree"].is_required()
+
+
+def test_a_changed_machine_forgets_what_followed_from_the_old_one() -> None:
+    first = full()
+    assert first.derived.once("static", lambda: 1.0) == 1.0
+    assert replace(first, name="other").derived.once("static", lambda: 2.0) == 2.0
+    assert first.derived.once("static", lambda: 3.0) == 1.0
