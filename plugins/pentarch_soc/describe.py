@@ -212,7 +212,7 @@ def _power(
     )
     cap = device.power_cap_w
     return columns(
-        Power, device.length, cap_w=cap, static_w=leakage + idle, nominal_v=supply.voltage_v,
+        Power, device.length, cap_w=cap, static_w=leakage + idle, clock_w=idle, nominal_v=supply.voltage_v,
         min_v=np.minimum(supply.min_v, supply.voltage_v), threshold_v=supply.threshold_v,
         alpha=supply.alpha, regulator_efficiency=log.si("power.vr_efficiency", owner="voltage regulators"),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -10,12 +11,30 @@ from pentarch.evaluate.figures import Deployment, Figures, figures
 from pentarch.evaluate.memory import memory_use
 from pentarch.evaluate.prepare import Prepared
 from pentarch.evaluate.residency import Holding, choose_residency
+from pentarch.evaluate.settling import settle
 from pentarch.evaluate.stage_costs import StageInput, cost_stage
 from pentarch.evaluate.stage_result import StageResult, run_stage
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.mapping.gemm import FrontStore
+
+MANY_DESIGNS = 256
+"""From so many designs a batch makes arrays that an allocator takes from the system one by one."""
+
+LARGE_BLOCK_BYTES = 16 << 20
+"""More than the arrays of a batch and what is free between two batches; never touched."""
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have the allocator keep what batches free, so that the next finds it mapped.
+
+    The GNU C library gives large blocks back to the system at once, which maps and clears each page
+    again for the next batch: a third of its time. It raises its limit to the largest block that was
+    ever freed. Elsewhere this does nothing.
+    """
+    np.empty(LARGE_BLOCK_BYTES, dtype=np.uint8)
 
 
 def run_designs(
@@ -39,6 +58,8 @@ def run_designs(
         FieldError: A swept value is not allowed, or the back-end described an impossible machine.
         CostError: A cost is NaN or infinite.
     """
+    if length >= MANY_DESIGNS:
+        keep_freed_memory()
     scenario = prepared.scenario
     is_template = length == 1 and not columns
     machine = prepared.machine if is_template else prepared.describe(length, columns)
@@ -72,14 +93,15 @@ def _run_stage(
     memory = memory_use(table, machine, scenario.runtime, own)
     holding = Holding(memory.weights, memory.kv, micro, float(stage.copies))
     kept = choose_residency(table, machine, holding, scenario.runtime, prepared.memo)
-    memory = replace(memory, on_chip=kept.bytes)
     given = StageInput(
         table=table, machine=machine, backend=scenario.backend, runtime=scenario.runtime,
         concurrency=micro, residency=kept, store=store,
         useful=prepared.useful[index], memo=prepared.memo,
     )  # fmt: skip
+    costs = settle(cost_stage(given))
+    memory = replace(memory, on_chip=costs.given.residency.bytes)
     return run_stage(
-        cost_stage(given), memory, devices=float(stage.devices), copies=float(stage.copies),
+        costs, memory, devices=float(stage.devices), copies=float(stage.copies),
         is_first=index == 0,
     )  # fmt: skip
 

@@ -64,8 +64,9 @@ def _checks(stage: StageResult) -> Iterator[Check]:
         lambda index: _cap_reason(machine, index),
     )
     if machine.area is not None:
-        total: Floats = sum_rows(list(machine.area.parts_mm2.values()))
-        reticle = machine.area.reticle_mm2
+        area = machine.area
+        total = area.once("total", lambda: sum_rows(list(area.parts_mm2.values())))
+        reticle = area.reticle_mm2
         yield Check(
             total <= reticle,
             lambda index: (
@@ -117,8 +118,8 @@ def _budget_check(machine: str, name: str, *, used: Floats, available: Floats) -
 
 def _cap_reason(machine: MachineTable, index: int) -> str:
     static = static_power(machine)
-    drawn = (
-        "an unknown static power" if static is None else f"{static[index]:.1f} W of static power"
-    )
+    drawn = "an unknown static power"
+    if static is not None:  # clocks of idle logic can stand still
+        drawn = f"{static[index] - machine.power.clock_w[index]:.1f} W of static power"
     cap = float(machine.power.cap_w[index])
     return f"the power cap of {machine.name}, {cap:.1f} W, does not cover {drawn}"

@@ -2,7 +2,8 @@
 
 definitions.md, Power cap: per phase, t = max(t_free, E_dyn(V, f) / (P_cap - P_static)), with f found
 by bisection on the V-f curve f = k (V - Vth)^alpha / V (Sakurai and Newton 1990). Energy of what
-runs at core supply goes with V squared; memory and links keep clock and supply.
+runs at core supply goes with V squared, clocks of idle logic with f V squared; leakage, memory and
+links keep what they draw.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +37,9 @@ class PhasePower:
     clock_ratio: Floats
     """Core clock / nominal clock."""
     is_possible: npt.NDArray[np.bool_]
-    """False where the cap does not even cover the static power."""
+    """False where the cap does not even cover the static power with clocks that stand still."""
+    saved_w: Floats | float = 0.0
+    """Static power less that at nominal clock: clocks of idle logic run slower."""
 
     @property
     def dynamic_j(self) -> Floats | None:
@@ -56,9 +59,13 @@ def total_energy(energy: Mapping[str, Floats | None]) -> Floats | None:
 
 def static_power(machine: MachineTable) -> Floats | None:
     """Return the work-independent power of one device with its memory, shape (N,), `None` if unknown."""
-    if machine.power.static_w is None:
+    return machine.derived.once("static power", lambda: _static_power(machine))
+
+
+def _static_power(machine: MachineTable) -> Floats | None:
+    total: Floats | None = machine.power.static_w
+    if total is None:
         return None
-    total: Floats = machine.power.static_w.copy()
     for level in machine.levels:
         total = total + level.static_w
     return total
@@ -83,25 +90,28 @@ def cap_phase(load: PhaseLoad, machine: MachineTable) -> PhasePower:
     energy, free = load.energy_j, load.busy_s + load.step_s
     dynamic, static, cap = total_energy(energy), static_power(machine), machine.power.cap_w
     ones = np.ones(machine.length)
-    possible = np.ones(machine.length, dtype=np.bool_)
     if cap is None or dynamic is None or static is None:
+        return PhasePower(free, free, energy, ones, ones > 0.0)
+    # While the device waits its clocks stand still.
+    possible, budget = static - machine.power.clock_w < cap, cap - static
+    is_over = possible & (dynamic > budget * free)
+    if not np.count_nonzero(is_over):
         return PhasePower(free, free, energy, ones, possible)
-    possible = static < cap
-    over = np.flatnonzero(possible & (dynamic > (cap - static) * free))
-    if not len(over):
-        return PhasePower(free, free, energy, ones, possible)
+    over = np.flatnonzero(is_over)
     # Only designs whose cap binds are slowed: the others keep what they have.
     part = _Capped(
         phase=load.stack().take(over).at_clocks(unscaled_resources(machine)),
         energy={name: None if joules is None else joules[over] for name, joules in energy.items()},
-        power=machine.power.take(over), step_s=load.step_s[over], budget_w=(cap - static)[over],
+        power=machine.power.take(over), step_s=load.step_s[over], nominal_w=budget[over],
         unscaled=unscaled_resources(machine),
     )  # fmt: skip
     supply = _find_supply(part)
     slower, capped = part.at(supply)
+    saved = np.zeros_like(slower)
     needed = total_energy(capped)
     if needed is not None:  # at the lowest supply the device waits: duty cycling
-        slower = np.maximum(slower, needed / part.budget_w)
+        running, slower = slower, np.maximum(slower, part.waiting_s(supply, slower, needed))
+        saved = part.power.clock_w - part.clock_w(supply) * running / slower
     return PhasePower(
         seconds=_changed(free, over, slower), free_seconds=free,
         energy_j={
@@ -109,6 +119,7 @@ def cap_phase(load: PhaseLoad, machine: MachineTable) -> PhasePower:
             for name, joules in energy.items()
         },
         clock_ratio=_changed(ones, over, clock_ratio(part.power, supply)), is_possible=possible,
+        saved_w=_changed(ones - 1.0, over, saved),
     )  # fmt: skip
 
 
@@ -127,9 +138,25 @@ class _Capped:
     energy: dict[str, Floats | None]
     power: Columns[Power]
     step_s: Floats
-    budget_w: Floats
-    """The cap less the static power."""
+    nominal_w: Floats
+    """The cap less the static power at nominal clock."""
     unscaled: frozenset[str]
+
+    def clock_w(self, supply: Floats) -> Floats:
+        """Return the power of the clocks of idle logic at a supply."""
+        return idle_clock_w(self.power, supply)
+
+    def budget_w(self, supply: Floats) -> Floats:
+        """Return the cap less the static power at a supply."""
+        budget: Floats = self.nominal_w + self.power.clock_w - self.clock_w(supply)
+        return budget
+
+    def waiting_s(self, supply: Floats, running_s: Floats, joules: Floats) -> Floats:
+        """Return the time in which the cap covers leakage, so many joules and clocks that run for so long."""
+        seconds: Floats = (joules + self.clock_w(supply) * running_s) / (
+            self.nominal_w + self.power.clock_w
+        )
+        return seconds
 
     def at(self, supply: Floats) -> tuple[Floats, dict[str, Floats | None]]:
         """Return the time of the phase and its energy by component at a supply."""
@@ -150,6 +177,12 @@ def clock_ratio(power: Columns[Power], supply: Floats) -> Floats:
 
     ratio: Floats = speed(supply) / speed(power.nominal_v)
     return ratio
+
+
+def idle_clock_w(power: Columns[Power], supply: Floats) -> Floats:
+    """Return the power of the clocks of idle logic at a supply, in watts: it goes with f V^2."""
+    drawn: Floats = power.clock_w * clock_ratio(power, supply) * (supply / power.nominal_v) ** 2
+    return drawn
 
 
 def lowest_supply(power: Columns[Power]) -> Floats:
@@ -174,7 +207,7 @@ def _find_supply(part: _Capped) -> Floats:
         needed = total_energy(energy)
         if needed is None:
             raise ValueError("energies became unknown while the cap was applied")
-        within = needed <= part.budget_w * seconds
+        within = needed <= part.budget_w(middle) * seconds
         low, high = np.where(within, middle, low), np.where(within, high, middle)
     supply: Floats = low
     return supply

@@ -7,11 +7,12 @@ is room, the one with the least estimated time of a query wins, the smaller of e
 An operator takes its arithmetic, padded to the array, its memory traffic, or that of the buffer,
 whichever is longest; traffic that hides behind the others counts a hundredth, for its energy.
 Traffic is the convex relaxation of the tiling problem (an output tile fills the buffer; Hong and
-Kung 1981); what a decision really saves is found by the mapper afterwards. Weights and KV cache
+Kung 1981); what a decision really saves is found by the mapper afterwards, and `evaluate.settling`
+takes another candidate where that is faster. Weights and KV cache
 stay for good, activations for the phase they belong to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,12 +39,9 @@ TILE_SHARE = 0.125
 """Share of an on-chip buffer that resident data leave to tiles: an assumption (1/8), since a buffer
 filled to the brim could not stage what streams through it."""
 
-INNER_TILES = 16.0
-"""Tiles of the next inner buffer that a tile of the outermost one is left room for at least: an
-assumption. Behind less the shapes of both tiles decide, which the estimate does not see."""
-
 LEAST_BYTES = 262144.0
-"""Bytes of that room, at most: an assumption; larger inner tiles gain little from more."""
+"""Bytes that a tile of an outermost buffer with another one behind it is left at least: an assumption.
+It depends on no figure of the design, so that no larger one leaves less to what stays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +59,8 @@ class Residency:
     leaves them on chip."""
     bytes: Floats
     """Bytes that weights and KV cache take for good."""
+    choices: "Choices | None" = None
+    """What else could have been decided; `None` where there was no choice."""
 
     @cached_property
     def reserved(self) -> Floats:
@@ -112,6 +112,52 @@ class Residency:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """What a decision was made from, as `mapping.keeping` takes it."""
+
+    rows: Floats
+    """`keeping.ROW_FIELDS`, (R, 13)."""
+    products: Floats
+    """`keeping.PRODUCT_FIELDS`, (P, 4, N)."""
+    stage: Floats
+    """`keeping.TABLE_FIELDS`, (13,)."""
+    designs: Floats
+    """`keeping.DESIGN_FIELDS`, (12, N)."""
+    holding: "Holding"
+    """What the devices hold."""
+    room: Floats
+    """Bytes that data may take, (N,)."""
+    numbers: npt.NDArray[np.int64]
+    """The candidate that was taken, (N,)."""
+
+    def taken(self, at: npt.NDArray[np.intp], numbers: npt.NDArray[np.int64]) -> Residency:
+        """Return the decision for some designs, which may repeat, with a candidate given for each.
+
+        Args:
+            at: The designs, (P,).
+            numbers: Their candidates, (P,).
+        """
+        kernel, held = load_keeping(), self.holding
+        own = replace(
+            self, products=np.ascontiguousarray(self.products[:, :, at]),
+            designs=np.ascontiguousarray(self.designs[:, at]), room=self.room[at], numbers=numbers,
+            holding=Holding(held.weights[at], held.kv[at], held.in_step[at], held.copies),
+        )  # fmt: skip
+        out = np.empty((len(kernel.OUT_FIELDS), len(at)))
+        kernel.choose(own.rows, own.products, own.stage, own.designs, own.numbers, out)
+        return own.residency(out)
+
+    def residency(self, out: Floats) -> Residency:
+        """Return what `keeping.OUT_FIELDS` say."""
+        found = dict(zip(load_keeping().OUT_FIELDS, out, strict=True))
+        kept = {Phase.PREFILL: found["prefill"], Phase.DECODE: found["decode"]}
+        return Residency(
+            weights=found["weights"], experts=found["experts"], kv=found["kv"], activations=kept,
+            bytes=_with_the_rest(found, self.holding, self.room, float(self.stage[1])), choices=self,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Holding:
     """What one device of a stage has to hold; shapes (N,)."""
 
@@ -158,7 +204,7 @@ def choose_residency(
     inner = _inner_bytes(machine)
     room = whole
     if not is_store:
-        least = 0.0 if inner is None else copies * np.minimum(INNER_TILES * inner, LEAST_BYTES)
+        least = 0.0 if inner is None else copies * LEAST_BYTES
         room = np.maximum(whole - np.maximum(whole * TILE_SHARE, least), 0.0)
     tiles = np.full_like(whole, np.inf) if is_store else whole
     may_keep_kv = 1.0 if "kv" in buffer.holds else 0.0
@@ -172,21 +218,17 @@ def choose_residency(
     designs[8:10] = _vector_s(table.vector, machine, memo) / holding.copies
     designs[10] = 1.0 / level_bandwidth(buffer)
     designs[11] = np.inf if inner is None else inner
-    kernel = load_keeping()
-    out = np.empty((len(kernel.OUT_FIELDS), machine.length))
     holds, equal = frozenset(buffer.holds), holding.copies
     stage = memo.of(
         table, ("residency", holds, equal), lambda: stage_figures(table, holds, equal, runtime),
         runtime,
     )  # fmt: skip
     rows = memo.of(table.gemm, ("residency", equal), lambda: row_figures(table.gemm, equal))
-    kernel.choose(rows, product_figures(table.gemm, machine), stage, designs, out)
-    found = dict(zip(kernel.OUT_FIELDS, out, strict=True))
-    kept = {Phase.PREFILL: found["prefill"], Phase.DECODE: found["decode"]}
-    return Residency(
-        weights=found["weights"], experts=found["experts"], kv=found["kv"], activations=kept,
-        bytes=_with_the_rest(found, holding, room, float(stage[1])),
-    )  # fmt: skip
+    kernel, products = load_keeping(), product_figures(table.gemm, machine)
+    numbers = np.full(machine.length, -1, dtype=np.int64)
+    out = np.empty((len(kernel.OUT_FIELDS), machine.length))
+    kernel.choose(rows, products, stage, designs, numbers, out)
+    return Choices(rows, products, stage, designs, holding, room, numbers).residency(out)
 
 
 def _inner_bytes(machine: MachineTable) -> Floats | None:

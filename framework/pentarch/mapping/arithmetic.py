@@ -34,15 +34,24 @@ class Product:
     @property
     def efficiency(self) -> Floats:
         """Share of its peak that a unit reaches in this format on a long, full tile, shape (N,)."""
-        engine = self.engine
-        share: Floats = engine.issue_efficiency * engine.format_efficiency.get(self.format, 1.0)
-        return share
+        engine, name = self.engine, self.format
+
+        def find() -> Floats:
+            share: Floats = engine.issue_efficiency * engine.format_efficiency.get(name, 1.0)
+            return share
+
+        return engine.once(("efficiency", name), find)
 
     @property
     def peak_macs_per_s(self) -> Floats:
         """Dense peak of the device in this format, shape (N,)."""
-        peak: Floats = self.unit_macs_per_cycle * self.engine.units * self.engine.clock_hz
-        return peak
+        engine, rate = self.engine, self.unit_macs_per_cycle
+
+        def find() -> Floats:
+            peak: Floats = rate * engine.units * engine.clock_hz
+            return peak
+
+        return engine.once(("peak", self.format), find)
 
     @property
     def mac_j(self) -> Floats | None:
@@ -51,7 +60,7 @@ class Product:
         return None if energies is None else energies.get(self.format)
 
 
-_FLOATS = ("fp8", "bf16", "tf32", "fp32")
+_FLOATS = ("fp8", "bf16", "fp16", "tf32", "fp32")
 """Floats that a product of a float and an integer may run in, narrowest first."""
 
 
@@ -92,6 +101,14 @@ def resolve(
         that holds both, floats for floats; `None` when no engine can. The choice depends on the
         structure only, so designs of one batch share it.
     """
+    return machine.derived.once(
+        ("product", a_format, b_format, kind), lambda: _resolve(machine, a_format, b_format, kind)
+    )
+
+
+def _resolve(
+    machine: MachineTable, a_format: str, b_format: str, kind: OperatorKind
+) -> Product | None:
     offers = tuple(
         (index, tuple(engine.macs_per_cycle))
         for index, engine in enumerate(machine.engines)

@@ -1,6 +1,6 @@
 """Collects the cost of rows piece by piece and hands it over as `RowCosts`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,113 @@ from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.kernel_set import KernelSet
 from pentarch.hardware.parts import Level
 from pentarch.mapping.arithmetic import Product
-from pentarch.mapping.costs import RowCosts, RowRequest
+from pentarch.mapping.costs import Fidelity, RowCosts, RowRequest
 from pentarch.mapping.traffic import level_costs, level_energy
 
 Rows = npt.NDArray[np.intp]
+
+
+FEW_ROWS = 64
+"""Rows that are looked at one by one in Python: below so many that is faster than in NumPy."""
+
+
+class _Spans:
+    """Finds rows that follow one another: as a slice they are reached faster."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Rows, Rows | slice]] = {}
+
+    def of(self, rows: Rows) -> Rows | slice:
+        """Return rows as a slice if they follow one another, others as they are."""
+        found = self._kept.get(id(rows))
+        if found is None:  # the rows are kept, so that no others have their id
+            found = self._kept[id(rows)] = rows, _span(rows)
+        return found[1]
+
+
+def _span(rows: Rows) -> Rows | slice:
+    count = len(rows)
+    if not count or rows[-1] - rows[0] != count - 1:
+        return rows
+    first, last = int(rows[0]), int(rows[-1])
+    if count <= FEW_ROWS:
+        follow = rows.tolist() == list(range(first, last + 1))
+    else:
+        follow = bool((rows[1:] - rows[:-1] == 1).all())
+    return slice(first, last + 1) if follow else rows
+
+
+class _Sum:
+    """One figure of R rows on N designs, added piece by piece.
+
+    What covers all rows is taken as it is: callers may use one array for several figures, so
+    nothing that came in is changed.
+
+    Args:
+        shape: (R, N).
+        spans: Where rows follow one another.
+    """
+
+    __slots__ = ("_held", "_shape", "_spans")
+
+    def __init__(self, shape: tuple[int, int], spans: _Spans) -> None:
+        self._shape = shape
+        self._spans = spans
+        # What covers all rows, and what was added to some rows since: one pair, so that threads
+        # that ask for the total at once see both as they were or both as they are.
+        self._held: tuple[Floats | None, list[tuple[Rows, Floats]]] = None, []
+
+    def add(self, rows: Rows, values: Floats) -> None:
+        """Add values of shape (rows, N), or broadcastable to it, to some rows."""
+        whole, pieces = self._held
+        if values.shape != self._shape or len(rows) != self._shape[0]:
+            pieces.append((rows, values))
+            return
+        if pieces:
+            whole = self.total()
+        self._held = values if whole is None else whole + values, []
+
+    def total(self) -> Floats:
+        """Return the sum of all pieces, zero where there are none, shape (R, N)."""
+        whole, pieces = self._held
+        if whole is not None and not pieces:
+            return whole
+        found = np.zeros(self._shape) if whole is None else whole.copy()
+        low, high = (len(found), 0) if whole is None else (0, len(found))  # what has values so far
+        for rows, values in pieces:
+            span = self._spans.of(rows)
+            if isinstance(span, slice):
+                if span.stop <= low or span.start >= high:
+                    found[span] = values
+                else:
+                    part = found[span]
+                    part += values
+                low, high = min(low, span.start), max(high, span.stop)
+            else:
+                found[span] += values
+                low, high = 0, len(found)
+        self._held = found, []
+        return found
+
+
+class _Details(Mapping[str, Floats]):
+    """Figures for explanation: each is put together when it is asked for."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self, sums: Mapping[str, _Sum]) -> None:
+        self._sums = sums
+
+    def __getitem__(self, name: str) -> Floats:
+        return self._sums[name].total()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sums)
+
+    def __len__(self) -> int:
+        return len(self._sums)
 
 
 class RowLedger:
@@ -26,21 +129,20 @@ class RowLedger:
     def __init__(self, request: RowRequest, *, count: int) -> None:
         self.request = request
         self.shape = (count, request.machine.length)
-        self._compute: dict[str, Floats] = {}
-        self._level: dict[str, Floats] = {}
-        self._read: dict[str, Floats] = {}
-        self._write: dict[str, Floats] = {}
-        self._energy: dict[str, Floats | None] = {}
-        self._detail: dict[str, Floats] = {}
-        self._macs: Floats | None = None
-        self._fixed: Floats | None = None
+        self._spans = _Spans()
+        self._compute: dict[str, _Sum] = {}
+        self._level: dict[str, _Sum] = {}
+        self._read: dict[str, _Sum] = {}
+        self._write: dict[str, _Sum] = {}
+        self._energy: dict[str, _Sum | None] = {}
+        self._detail: dict[str, _Sum] = {}
+        self._macs = _Sum(self.shape, self._spans)
+        self._fixed = _Sum(self.shape, self._spans)
         self._overlap: Floats | None = None
         self._host: Floats | None = None
         self._start: Floats | None = None
         self._fits = np.ones(self.shape, dtype=np.bool_)
         self._notes: dict[str, None] = {}
-        self._owned: dict[int, Floats] = {}
-        self._spans: dict[int, tuple[Rows, Rows | slice]] = {}
 
     def note(self, text: str) -> None:
         """Tell the reader something, once."""
@@ -53,13 +155,13 @@ class RowLedger:
 
     def restrict(self, rows: Rows, fits: npt.NDArray[np.bool_], reason: str) -> None:
         """Mark the designs that cannot run rows; `fits` has the shape (rows, N)."""
-        if not fits.all():
+        if np.count_nonzero(fits) < fits.size:
             self._fits[rows] &= fits
             self.note(reason)
 
     def add_macs(self, rows: Rows, macs: Floats, product: Product) -> None:
         """Count multiply-accumulates and their energy; `macs` has the shape (rows, N)."""
-        self._macs = self._sum(self._macs, rows, macs)
+        self._macs.add(rows, macs)
         energy = product.mac_j
         self._add_energy(rows, product.engine.name, None if energy is None else macs * energy)
 
@@ -68,7 +170,7 @@ class RowLedger:
 
         They are executed and take time; no data toggles in them, so they cost no energy.
         """
-        self._macs = self._sum(self._macs, rows, macs)
+        self._macs.add(rows, macs)
 
     def add_compute(
         self,
@@ -140,60 +242,47 @@ class RowLedger:
 
     def add_fixed(self, rows: Rows, seconds: Floats) -> None:
         """Add time that overlaps with nothing, shape (rows, N) or broadcastable."""
-        self._fixed = self._sum(self._fixed, rows, seconds)
+        self._fixed.add(rows, seconds)
 
     def add_detail(self, rows: Rows, name: str, values: Floats) -> None:
         """Add a figure for explanation, shape (rows, N)."""
         self._add(self._detail, name, rows, values)
 
     def costs(self) -> RowCosts:
-        """Return what was collected."""
-        fixed = np.zeros(self.shape) if self._fixed is None else self._fixed
-        macs = np.zeros(self.shape) if self._macs is None else self._macs
+        """Return what was collected, as the engine's own: analytical."""
         return RowCosts(
-            compute_s=self._compute, level_s=self._level, fixed_s=fixed, read_bytes=self._read,
-            write_bytes=self._write, energy_j=self._energy, executed_macs=macs, fits=self._fits,
-            notes=tuple(self._notes), detail=self._detail, overlap=self._overlap, host_s=self._host,
-            start_share=self._start,
+            compute_s=_totals(self._compute), level_s=_totals(self._level),
+            fixed_s=self._fixed.total(), read_bytes=_totals(self._read),
+            write_bytes=_totals(self._write),
+            energy_j={
+                name: None if joules is None else joules.total()
+                for name, joules in self._energy.items()
+            },
+            executed_macs=self._macs.total(), fits=self._fits, fidelity=Fidelity.ANALYTICAL,
+            notes=tuple(self._notes), detail=_Details(self._detail), overlap=self._overlap,
+            host_s=self._host, start_share=self._start,
         )  # fmt: skip
 
-    def _sum(self, before: Floats | None, rows: Rows, values: Floats) -> Floats:
-        """Return a figure with values added to some rows.
-
-        What covers all rows is taken as it is: callers may use one array for several figures, so
-        nothing that came in is changed; arrays made here are.
-        """
-        if len(rows) == self.shape[0] and np.shape(values) == self.shape:
-            return values if before is None else before + values
-        if before is not None and id(before) in self._owned:
-            total = before
-        else:
-            total = np.zeros(self.shape) if before is None else before.copy()
-            self._owned[id(total)] = total
-        total[self._span(rows)] += values
-        return total
-
-    def _span(self, rows: Rows) -> Rows | slice:
-        """Return rows that follow one another as a slice, which is faster, others as they are."""
-        found = self._spans.get(id(rows))
-        if found is not None:
-            return found[1]
-        count = len(rows)
-        span: Rows | slice = rows
-        if count and rows[-1] - rows[0] == count - 1 and (rows[1:] - rows[:-1] == 1).all():
-            span = slice(int(rows[0]), int(rows[-1]) + 1)
-        self._spans[id(rows)] = rows, span  # the rows are kept, so that no others have their id
-        return span
-
-    def _add(self, store: dict[str, Floats], name: str, rows: Rows, values: Floats) -> None:
-        store[name] = self._sum(store.get(name), rows, values)
+    def _add(self, store: dict[str, _Sum], name: str, rows: Rows, values: Floats) -> None:
+        found = store.get(name)
+        if found is None:
+            found = store[name] = _Sum(self.shape, self._spans)
+        found.add(rows, values)
 
     def _add_energy(self, rows: Rows, component: str, joules: Floats | None) -> None:
-        before = self._energy.get(component)
-        if joules is None or (component in self._energy and before is None):
+        if joules is None:
             self._energy[component] = None
-        else:
-            self._energy[component] = self._sum(before, rows, joules)
+            return
+        found = self._energy.get(component)
+        if found is None:
+            if component in self._energy:  # what is unknown stays unknown
+                return
+            found = self._energy[component] = _Sum(self.shape, self._spans)
+        found.add(rows, joules)
+
+
+def _totals(sums: Mapping[str, _Sum]) -> dict[str, Floats]:
+    return {name: figure.total() for name, figure in sums.items()}
 
 
 def stacked_names(*groups: Mapping[str, object]) -> tuple[str, ...]:

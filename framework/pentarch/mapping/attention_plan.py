@@ -24,7 +24,7 @@ from pentarch.mapping.attention import (
     visible_scores,
 )
 from pentarch.mapping.costs import RowRequest
-from pentarch.mapping.traffic import level_bandwidth, vector_engine
+from pentarch.mapping.traffic import level_bandwidth, values_per_s, vector_engine
 
 SCORE_WORK = {"transcendental": 1.0, "reduce": 2.0, "elementwise": 3.0}
 """Vector work per score of a softmax: one exp; running maximum and sum; scale, subtract, convert."""
@@ -82,6 +82,10 @@ class Vectors:
     @classmethod
     def of(cls, machine: MachineTable) -> "Vectors | None":
         """Return the vector engines of a machine, or `None` without one."""
+        return machine.derived.once("vectors", lambda: cls._find(machine))
+
+    @classmethod
+    def _find(cls, machine: MachineTable) -> "Vectors | None":
         main = vector_engine(machine)
         if main is None:
             return None
@@ -101,9 +105,8 @@ class Vectors:
         for primitive, count in work.items():
             apart = primitive == "transcendental" and self.special is not None
             engine = self.special if apart and self.special is not None else self.main
-            rate = engine.values_per_cycle.get(primitive)
-            if rate is not None:
-                per_s = rate * engine.units * engine.clock_hz * engine.issue_efficiency
+            per_s = values_per_s(engine, primitive)
+            if per_s is not None:
                 busy[apart] = busy[apart] + count / per_s
         return busy[0], busy[1]
 

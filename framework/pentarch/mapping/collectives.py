@@ -154,12 +154,18 @@ def _all_reduce(
 
 def links_for(
     machine: MachineTable, degree: float
-) -> Iterator[tuple[Columns[Link], npt.NDArray[np.bool_]]]:
-    """Yield each link that is the innermost one to join `degree` devices, and for which designs.
+) -> tuple[tuple[Columns[Link], npt.NDArray[np.bool_]], ...]:
+    """Return each link that is the innermost one to join `degree` devices, and for which designs.
 
     Links are listed from the innermost; each joins `degree` groups of the one before it. The masks
     have the shape (N,); a design that no mask holds has no link that reaches so far.
     """
+    return machine.derived.once(("links", degree), lambda: tuple(_links_for(machine, degree)))
+
+
+def _links_for(
+    machine: MachineTable, degree: float
+) -> Iterator[tuple[Columns[Link], npt.NDArray[np.bool_]]]:
     reach = np.ones(machine.length)
     before = np.zeros(machine.length, dtype=np.bool_)
     for link in machine.links:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 KERNEL_MODULES = (
     "attention_kernels", "attention_times", "cached_attention_kernels", "deep_kernels",
-    "deep_search", "deep_tiles", "keeping", "kernels", "nests", "scan", "summing", "waves",
+    "deep_search", "deep_tiles", "keeping", "kernels", "nests", "rivals", "scan", "summing", "waves",
 )  # fmt: skip
 """Modules of this package whose source ends up in compiled code."""
 
@@ -72,6 +72,12 @@ def load_waves() -> ModuleType:
 def load_keeping() -> ModuleType:
     """Return the module that decides what stays on chip, importing numba on the first call."""
     return import_module("pentarch.mapping.keeping")
+
+
+@cache
+def load_rivals() -> ModuleType:
+    """Return the module that tells which decisions may be faster, importing numba if need be."""
+    return import_module("pentarch.mapping.rivals")
 
 
 @cache

@@ -156,14 +156,14 @@ def map_on(
     buffers: tuple[Columns[Level], ...], objective: Objective = "time", *, detail: bool = False,
 ) -> DeepTraffic:  # fmt: skip
     """Return the mappings of one instance of each GEMM on the machine of a request."""
-    from pentarch.mapping.cost_gemm import _mapper_rows
+    from pentarch.mapping.cost_gemm import mapper_rows
 
     seconds, _ = busy(product, shape, buffers[0])
     read, write = _stream(shape, product)
     capacities = tile_bytes(request, buffers)
     memory = request.machine.levels[0]
     return map_gemms_deep(
-        _mapper_rows(request, shape),
+        mapper_rows(request, shape),
         DeepBuffers(
             (
                 _deep_level(memory, None),
@@ -203,6 +203,6 @@ def _deep_level(level: Columns[Level], size: Floats | None) -> DeepLevel:
 
 
 def _stream(shape: "GemmShape", product: Product) -> tuple[Floats, Floats]:
-    from pentarch.mapping.cost_gemm import _streamed
+    from pentarch.mapping.cost_gemm import streamed_bytes
 
-    return _streamed(shape, product)
+    return streamed_bytes(shape, product)

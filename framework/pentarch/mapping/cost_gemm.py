@@ -21,13 +21,14 @@ from pentarch.mapping.costs import RowCosts, RowRequest
 from pentarch.mapping.gemm import (
     GemmRows,
     GemmTraffic,
+    RegisterPort,
     TwoLevelBuffers,
+    Waits,
     map_gemms,
     map_gemms_one_level,
 )
-from pentarch.mapping.resident import fully_resident, memory_bytes
 from pentarch.mapping.routed import reroute
-from pentarch.mapping.traffic import level_bandwidth, vector_engine, vector_work
+from pentarch.mapping.traffic import level_bandwidth, level_costs, vector_engine, vector_work
 from pentarch.workload.formats import number_format
 
 
@@ -256,73 +257,129 @@ def _add_optimum(
         spill_s=2.0 * part_bytes / level_bandwidth(outer),
     )  # fmt: skip
     ledger.add_compute(shape.picked, product.engine.name, seconds, None, energy_known=True)
-    rows = _mapper_rows(request, shape)
-    outer_bytes = outer.instances * outer.size_bytes * outer.usable
-    if request.reserved_bytes is not None:
-        outer_bytes = np.maximum(outer_bytes - request.reserved_bytes, 0.0)
+    rows = mapper_rows(request, shape)
     spilled = (split - 1.0) * part_bytes
-    read, write = _streamed(shape, product)
+    streamed = streamed_bytes(shape, product)
     if len(buffers) == 1:
-        traffic = map_gemms_one_level(rows, outer_bytes, outer.buffering is Buffering.DOUBLE)
-        taken, given = _at_memory(request, shape, traffic)
+        traffic = map_gemms_one_level(
+            rows, _room(request, outer), outer.buffering is Buffering.DOUBLE
+        )
         # What memory delivers is written here, and what it takes is read here.
         ledger.add_traffic(
-            shape.picked, outer, read + shape.of_all(given), write + shape.of_all(taken)
-        )
+            shape.picked, outer, streamed[0] + shape.of_all(traffic.memory_write_bytes),
+            streamed[1] + shape.of_all(traffic.memory_read_bytes),
+        )  # fmt: skip
     else:
-        inner = buffers[1]
-        traffic = map_gemms(
-            rows,
-            TwoLevelBuffers(
-                sram_bytes=outer_bytes,
-                register_bytes=inner.size_bytes * inner.usable,
-                memory_bytes_per_s=level_bandwidth(memory),
-                sram_bytes_per_s=level_bandwidth(outer),
-                sram_double=outer.buffering is Buffering.DOUBLE,
-                register_double=inner.buffering is Buffering.DOUBLE,
-            ),
-            seconds if shape.is_single else seconds / shape.instances,
-            store=request.store,
-        )
-        if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
-            raise TypeError("a two-boundary mapping came without SRAM traffic")
-        taken, given = _at_memory(request, shape, traffic)
-        filled = shape.of_all(traffic.sram_read_bytes - traffic.memory_write_bytes)
-        drained = shape.of_all(traffic.sram_write_bytes - traffic.memory_read_bytes)
-        ledger.add_traffic(
-            shape.picked, outer, filled + shape.of_all(given), drained + shape.of_all(taken)
-        )
-        ledger.add_traffic(shape.picked, inner, read + drained, write + filled)
+        two, floor_s = two_buffers(request, shape, buffers, streamed, seconds)
+        traffic = map_gemms(rows, two, floor_s, store=request.store)
+        _add_inside(ledger, shape, buffers, streamed, traffic)
     for level in buffers:  # the arrays wait for partial sums: their time is the arrays'
         ledger.add_traffic(shape.picked, level, spilled, spilled, timed=False)
     ledger.restrict(shape.picked, traffic.fits, f"{outer.name} cannot hold the smallest tile")
-    ledger.add_traffic(shape.picked, memory, shape.of_all(taken), shape.of_all(given))
-
-
-def _at_memory(
-    request: RowRequest, shape: GemmShape, traffic: GemmTraffic
-) -> tuple[Floats, Floats]:
-    """Return the bytes of one instance that memory delivers and takes, (R, N) each."""
-    once = shape.column("k") * shape.column("n") * shape.word_bytes("b_formats")[:, None]
-    return memory_bytes(
-        request, shape.picked, (traffic.memory_read_bytes, traffic.memory_write_bytes),
-        (traffic.memory_b_bytes, once),
+    ledger.add_traffic(
+        shape.picked, memory, shape.of_all(traffic.memory_read_bytes),
+        shape.of_all(traffic.memory_write_bytes),
     )  # fmt: skip
 
 
-def _mapper_rows(request: RowRequest, shape: GemmShape) -> GemmRows:
-    count = len(shape.picked)
+def _room(request: RowRequest, outer: Columns[Level]) -> Floats:
+    """Return the bytes of the outermost buffer that tiles can have, shape (N,)."""
+    room: Floats = outer.instances * outer.size_bytes * outer.usable
+    if request.reserved_bytes is not None:
+        room = np.maximum(room - request.reserved_bytes, 0.0)
+    return room
+
+
+def two_buffers(
+    request: RowRequest, shape: GemmShape, buffers: tuple[Columns[Level], ...],
+    streamed: tuple[Floats, Floats], seconds: Floats,
+) -> tuple[TwoLevelBuffers, Floats]:  # fmt: skip
+    """Return what the mapping of one instance depends on, and the time that it does not change.
+
+    Buffers of a unit whose reads and writes have a port each: the port that reads gives the arrays
+    their operands and drains every finished word once; the one that writes takes the arrays' sums,
+    what fills the buffer, and partial sums that go out and come back.
+
+    Args:
+        request: What is costed.
+        shape: The GEMMs.
+        buffers: Two of them.
+        streamed: Bytes that the arrays read and write, (R, N) each.
+        seconds: Time of the arithmetic, (R, N).
+    """
+    memory, (outer, inner) = request.machine.levels[0], buffers
+    read, write = streamed
+    finished = shape.of_all(final_bytes(shape))
+    rate, floor_s, others = level_bandwidth(inner), seconds, read + write
+    if inner.write_bytes_per_s is not None:
+        floor_s = np.maximum(seconds, (read + finished) / rate + inner.latency_s)
+        rate = inner.instances * inner.write_bytes_per_s * inner.stream_efficiency
+        others = write - finished
+    instances = shape.instances
+    waits = None
+    if any((level.latency_s > 0.0).any() for level in (memory, outer, inner)):
+        waits = Waits(*(level.latency_s / instances for level in (memory, outer, inner)))
+    return (
+        TwoLevelBuffers(
+            sram_bytes=_room(request, outer),
+            register_bytes=inner.size_bytes * inner.usable,
+            memory_bytes_per_s=level_bandwidth(memory),
+            sram_bytes_per_s=level_bandwidth(outer),
+            sram_double=outer.buffering is Buffering.DOUBLE,
+            register_double=inner.buffering is Buffering.DOUBLE,
+            port=RegisterPort(rate, others if shape.is_single else others / instances),
+            waits=waits,
+        ),
+        floor_s if shape.is_single else floor_s / instances,
+    )
+
+
+def final_bytes(shape: GemmShape) -> Floats:
+    """Return the bytes of C of one instance, as the mapper counts them, (R, N)."""
+    final: Floats = np.ceil(shape.m) * shape.column("n") * shape.word_bytes("out_formats")[:, None]
+    return final
+
+
+def _add_inside(
+    ledger: RowLedger, shape: GemmShape, buffers: tuple[Columns[Level], ...],
+    streamed: tuple[Floats, Floats], traffic: GemmTraffic,
+) -> None:  # fmt: skip
+    """Add the traffic of both buffers; see `two_buffers` for the time of the inner one."""
+    if traffic.sram_read_bytes is None or traffic.sram_write_bytes is None:
+        raise TypeError("a two-boundary mapping came without SRAM traffic")
+    (outer, inner), (read, write) = buffers, streamed
+    to_sram, from_sram = (
+        shape.of_all(traffic.sram_write_bytes),
+        shape.of_all(traffic.sram_read_bytes),
+    )
+    ledger.add_traffic(shape.picked, outer, from_sram, to_sram)
+    filled = from_sram - shape.of_all(traffic.memory_write_bytes)
+    drained = to_sram - shape.of_all(traffic.memory_read_bytes)
+    reads, writes = read + drained, write + filled
+    if inner.write_bytes_per_s is None:
+        ledger.add_traffic(shape.picked, inner, reads, writes)
+        return
+    ledger.add_traffic(shape.picked, inner, reads, writes, timed=False)
+    again = drained - shape.of_all(final_bytes(shape))
+    seconds, _ = level_costs(inner, reads - again, writes + again)
+    ledger.add_level_time(shape.picked, inner.name, seconds)
+
+
+def mapper_rows(request: RowRequest, shape: GemmShape) -> GemmRows:
+    """Return the rows as the mapper takes them, with what lives on chip."""
+    count, share, stays = len(shape.picked), request.resident_weights, request.resident_activations
     return GemmRows(
         m=np.ceil(shape.m), k=shape.column("k")[:, 0], n=shape.column("n")[:, 0],
         a_bytes=shape.word_bytes("a_formats"), b_bytes=shape.word_bytes("b_formats"),
         out_bytes=shape.word_bytes("out_formats"),
         accumulator_bytes=np.full(count, number_format(shape.rows.accumulator_format).bytes),
         spill_bytes=np.full(count, number_format(shape.rows.spill_format).bytes),
-        b_resident=fully_resident(request, shape.picked, shape.m.shape),
+        b_resident=None if share is None else share[shape.picked],
+        others_resident=None if stays is None else stays[shape.picked],
     )  # fmt: skip
 
 
-def _streamed(shape: GemmShape, product: Product) -> tuple[Floats, Floats]:
+def streamed_bytes(shape: GemmShape, product: Product) -> tuple[Floats, Floats]:
     """Return the bytes that the arrays read from and write to the buffer that feeds them.
 
     A word of A is read once for every `columns` columns of B. An output-stationary array reads a

@@ -13,6 +13,7 @@ from pentarch.mapping.assemble import RowLedger
 from pentarch.mapping.cached_vector import (
     PRIMITIVES,
     add_cached_vector,
+    is_static,
     needs_kernels,
     vector_kernels,
 )
@@ -29,8 +30,8 @@ def is_fused(runtime: Runtime, table: VectorTable) -> Flags:
         [
             bool(can)
             and (allowed is None or function in allowed)
-            and (quantizes or function != "quantize")
-            for can, function in zip(table.fusable, table.functions, strict=True)
+            and (function != "quantize" or (quantizes and not is_static(runtime, table, row)))
+            for row, (can, function) in enumerate(zip(table.fusable, table.functions, strict=True))
         ],
         dtype=np.bool_,
     )
@@ -49,7 +50,7 @@ def cost_vector(request: RowRequest) -> RowCosts:
     ledger = RowLedger(request, count=len(table.names))
     runtime = request.runtime
     alone = request.memo.of(table, "alone", lambda: ~is_fused(runtime, table), runtime)
-    moves = np.where(alone, 1.0, 0.0)[:, None]
+    moves = alone.astype(np.float64)[:, None]
     if needs_kernels(request):
         kernels = request.memo.of(
             table, "vector kernels", lambda: vector_kernels(table, runtime, alone), runtime
@@ -63,8 +64,7 @@ def cost_vector(request: RowRequest) -> RowCosts:
         _add_work(ledger, request, table)
         read = read + table.weight_bytes[:, None]
         _add_moves(ledger, request, Moves(read, write, table.weight_bytes[:, None], appends, moves))
-    everything = np.arange(len(table.names), dtype=np.intp)
-    ledger.add_detail(everything, "fused", np.broadcast_to(1.0 - moves, ledger.shape))
+    ledger.add_detail(np.arange(len(table.names)), "fused", 1.0 - moves)
     return ledger.costs()
 
 
@@ -179,7 +179,8 @@ def sum_vector(
     be looked at where resources overlap imperfectly, or where the machine cannot run some of them.
     """
     facts = memo.of(
-        table, ("vector", runtime.fused_functions, runtime.quantize_fused),
+        table,
+        ("vector", runtime.fused_functions, runtime.quantize_fused, runtime.static_formats),
         lambda: _facts(table, runtime),
     )  # fmt: skip
     engine = vector_engine(machine)

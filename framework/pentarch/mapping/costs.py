@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,16 @@ from pentarch.graph.table import (
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.runtime import Runtime
-from pentarch.mapping.gemm import FrontStore
+
+if TYPE_CHECKING:
+    from pentarch.mapping.gemm import FrontStore
 
 AnyRows = GemmTable | AttentionTable | VectorTable | CollectiveTable
 """Rows of one kind."""
 
 T = TypeVar("T")
 
-REMEMBERED = 256
+REMEMBERED = 1024
 """Facts about rows that one memo keeps."""
 
 
@@ -148,7 +150,7 @@ class RowRequest:
     """Share of the KV cache that lives there, shape (N,)."""
     resident_activations: npt.NDArray[np.bool_] | None = None
     """Whether the inputs and outputs of a row stay there, shape (R, N)."""
-    store: FrontStore | None = None
+    store: "FrontStore | None" = None
     """Mappings found before, kept by the caller."""
     memo: RowMemo = field(default_factory=RowMemo)
     """What follows from the rows alone, kept by the caller."""
@@ -197,6 +199,15 @@ class RowCosts:
     runtime's."""
     start_share: Floats | None = None
     """Factor on the machine's operator start, (R, N), where kernels have one; `None` means 1."""
+
+    def with_fixed(self, seconds: Floats) -> "RowCosts":
+        """Return the same costs with other fixed times, (R, N)."""
+        # Field by field: `dataclasses.replace` takes three times as long.
+        return RowCosts(
+            self.compute_s, self.level_s, seconds, self.read_bytes, self.write_bytes,
+            self.energy_j, self.executed_macs, self.fits, self.fidelity, self.notes, self.detail,
+            self.overlap, self.host_s, self.start_share,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

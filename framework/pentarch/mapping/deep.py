@@ -132,7 +132,7 @@ def map_gemms_deep(
         InputError: There is no buffer, a size or rate is not positive and finite, a shape does not
             match, or an energy objective comes without energies.
     """
-    m, table, resident = operator_arrays(rows)
+    m, table, on_chip = operator_arrays(rows)
     if len(buffers.levels) < 2:
         raise InputError(
             f"DeepBuffers has {len(buffers.levels)} levels. Expected memory and at least one buffer."
@@ -153,7 +153,8 @@ def map_gemms_deep(
     out = np.zeros((m.shape[0], fields, m.shape[1]))
     designs = kernels.Designs(
         _capacities(buffers.levels[1:], m.shape[1]), ports, _given(buffers, m.shape),
-        resident.astype(np.float64),
+        # Of a part that lives on chip the caller takes off what it saves.
+        np.zeros(m.shape) if on_chip is None else np.floor(on_chip[0]),
     )  # fmt: skip
     kernels.map_any_boundaries(table, m, designs, OBJECTIVES.index(objective), out)
     by_field = np.ascontiguousarray(out.swapaxes(0, 1))

@@ -14,7 +14,6 @@ from pentarch.mapping.costs import RowRequest
 from pentarch.mapping.gemm import (
     GemmRows,
     Objective,
-    TwoLevelBuffers,
     least_time_s,
     map_gemms,
     map_gemms_one_level,
@@ -113,7 +112,7 @@ def _find(
     objective: Objective,
 ) -> _Found:  # fmt: skip
     """Map by the route that costs the row: its own for one or two buffers and time, else the deep one."""
-    from pentarch.mapping.cost_gemm import _mapper_rows
+    from pentarch.mapping.cost_gemm import mapper_rows
 
     if objective != "time" or len(buffers) > 2:
         deep = map_on(request, product, shape, buffers, objective, detail=True)
@@ -124,11 +123,11 @@ def _find(
             b_bytes=float(deep.memory_b_bytes[0, 0]), read_bytes=float(deep.read_bytes[0, 0, 0]),
             write_bytes=float(deep.write_bytes[0, 0, 0]), least_s=float(deep.least_s[0, 0]),
         )  # fmt: skip
-    rows = _mapper_rows(request, shape)
-    seconds = busy(product, shape, buffers[0])[0] / shape.instances
+    rows = mapper_rows(request, shape)
+    seconds = busy(product, shape, buffers[0])[0]
     if len(buffers) == 1:
-        return _find_behind_one(request, rows, seconds, buffers)
-    return _find_behind_two(request, rows, seconds, buffers)
+        return _find_behind_one(request, rows, seconds / shape.instances, buffers)
+    return _find_behind_two(request, product, shape, buffers, seconds)
 
 
 def _find_behind_one(
@@ -149,16 +148,14 @@ def _find_behind_one(
 
 
 def _find_behind_two(
-    request: RowRequest, rows: GemmRows, seconds: Floats, buffers: tuple[Columns[Level], ...]
-) -> _Found:
-    outer, inner = buffers
-    sizes = tile_bytes(request, buffers)
-    two = TwoLevelBuffers(
-        sizes[0], inner.size_bytes * inner.usable, level_bandwidth(request.machine.levels[0]),
-        level_bandwidth(outer), outer.buffering is Buffering.DOUBLE,
-        inner.buffering is Buffering.DOUBLE,
-    )  # fmt: skip
-    found = map_gemms(rows, two, seconds, store=request.store, detail=True)
+    request: RowRequest, product: Product, shape: "RowShape", buffers: tuple[Columns[Level], ...],
+    seconds: Floats,
+) -> _Found:  # fmt: skip
+    from pentarch.mapping.cost_gemm import mapper_rows, streamed_bytes, two_buffers
+
+    rows = mapper_rows(request, shape)
+    two, floor_s = two_buffers(request, shape, buffers, streamed_bytes(shape, product), seconds)
+    found = map_gemms(rows, two, floor_s, store=request.store, detail=True)
     detail = found.detail
     if detail is None or detail.inner is None or detail.register_tile is None:
         raise TypeError("a mapping came without its tiles")
@@ -167,18 +164,18 @@ def _find_behind_two(
         kept=np.stack([detail.outer[0, 0], detail.inner[0, 0]]),
         b_bytes=float(found.memory_b_bytes[0, 0]), read_bytes=float(found.memory_read_bytes[0, 0]),
         write_bytes=float(found.memory_write_bytes[0, 0]),
-        least_s=float(least_time_s(rows, two, seconds)[0, 0]),
+        least_s=float(least_time_s(rows, two, floor_s)[0, 0]),
     )  # fmt: skip
 
 
 def single_gemm(request: RowRequest) -> GemmShape:
     """Return the first row on the first design as a single GEMM."""
-    from pentarch.mapping.cost_gemm import _mapper_rows, gemm_groups, gemm_shape
+    from pentarch.mapping.cost_gemm import gemm_groups, gemm_shape, mapper_rows
 
     table = request.rows
     if not isinstance(table, GemmTable):
         raise TypeError(f"GEMM rows expected, got {type(table).__name__}")
-    rows = _mapper_rows(request, gemm_shape(table, gemm_groups(table)[0], request.sequences))
+    rows = mapper_rows(request, gemm_shape(table, gemm_groups(table)[0], request.sequences))
     words = (rows.a_bytes, rows.b_bytes, rows.out_bytes, rows.accumulator_bytes, rows.spill_bytes)
     return GemmShape(
         float(rows.m[0, 0]), float(rows.k[0]), float(rows.n[0]), *(float(word[0]) for word in words)

@@ -1,8 +1,7 @@
 """The engine's door: costs of rows of any kind, and what follows from them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -10,14 +9,14 @@ import numpy.typing as npt
 
 from pentarch.errors import CostError
 from pentarch.graph.operators import OperatorKind
-from pentarch.hardware.columns import FEW_DESIGNS, Floats
+from pentarch.hardware.columns import FEW_DESIGNS, Floats, found_once
 from pentarch.mapping.assemble import stacked_names
 from pentarch.mapping.compilation import load_sums
 from pentarch.mapping.cost_attention import cost_attention
 from pentarch.mapping.cost_collective import cost_collective
 from pentarch.mapping.cost_gemm import cost_gemm
 from pentarch.mapping.cost_vector import cost_vector
-from pentarch.mapping.costs import Fidelity, RowCosts, RowRequest
+from pentarch.mapping.costs import RowCosts, RowRequest
 from pentarch.mapping.traffic import combine
 
 _COSTERS: MappingProxyType[OperatorKind, Callable[[RowRequest], RowCosts]] = MappingProxyType(
@@ -32,26 +31,20 @@ _COSTERS: MappingProxyType[OperatorKind, Callable[[RowRequest], RowCosts]] = Map
 
 def cost_rows(request: RowRequest) -> RowCosts:
     """Return the engine's cost of rows of one kind."""
-    return replace(_COSTERS[request.kind](request), fidelity=Fidelity.ANALYTICAL)
+    return _COSTERS[request.kind](request)
 
 
 def check_costs(request: RowRequest, costs: RowCosts) -> None:
     """Raise a `CostError` that names operator and machine when a cost is NaN, infinite or negative."""
-    named: list[tuple[str, Floats]] = [
-        ("fixed_s", costs.fixed_s),
-        ("executed_macs", costs.executed_macs),
-    ]
-    for group in ("compute_s", "level_s", "read_bytes", "write_bytes"):
-        named += [(f"{group}[{key}]", values) for key, values in getattr(costs, group).items()]
-    named += [
-        (f"energy_j[{key}]", values) for key, values in costs.energy_j.items() if values is not None
-    ]
     sums = load_sums()
     if request.machine.length <= FEW_DESIGNS:  # one look at all of them
-        every = np.concatenate([values.reshape(-1) for _, values in named])
-        if sums.is_sound(every[None, :]):
+        every = [costs.fixed_s, costs.executed_macs]
+        for group in (costs.compute_s, costs.level_s, costs.read_bytes, costs.write_bytes):
+            every += group.values()
+        every += [joules for joules in costs.energy_j.values() if joules is not None]
+        if sums.is_sound(np.concatenate(every)):
             return
-    for figure, values in named:
+    for figure, values in _named(costs):
         if sums.is_sound(sums.door(values)):
             continue
         good = np.isfinite(values) & (values >= 0)
@@ -61,6 +54,17 @@ def check_costs(request: RowRequest, costs: RowCosts) -> None:
                 figure=figure, operator=request.rows.names[int(row)],
                 machine=f"{request.machine.name}, design {design}", value=float(values[row, design]),
             )  # fmt: skip
+
+
+def _named(costs: RowCosts) -> list[tuple[str, Floats]]:
+    """Return every cost that has to be a finite, non-negative number, with its name."""
+    named = [("fixed_s", costs.fixed_s), ("executed_macs", costs.executed_macs)]
+    for group in ("compute_s", "level_s", "read_bytes", "write_bytes", "energy_j"):
+        stores: Mapping[str, Floats | None] = getattr(costs, group)
+        named += [
+            (f"{group}[{key}]", values) for key, values in stores.items() if values is not None
+        ]
+    return named
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,7 @@ class RowTimes:
     resources: tuple[str, ...]
     """Engines, levels and links, in the order of `terms`."""
 
-    @cached_property
+    @found_once
     def terms_s(self) -> Floats:
         """Busy time by resource, shape (resources, R, N)."""
         return np.stack(self.terms) if self.terms else np.zeros((0, *self.total_s.shape))

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from pentarch.errors import InputError
 from pentarch.mapping.compilation import load_kernels
+from pentarch.mapping.front_route import FrontRoute
 
 Array = NDArray[np.float64]
 Objective = Literal["time", "energy", "edp"]
 
 OBJECTIVES: tuple[Objective, ...] = ("time", "energy", "edp")
-FIRST_POINTS = 512
-"""Points a front has room for before its first growth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,12 @@ class GemmRows:
     """(R,): a word of C while it is in a buffer."""
     spill_bytes: Array
     """(R,): an unfinished word of C on its way out of a buffer or back."""
-    b_resident: NDArray[np.bool_] | None = None
-    """(R, N): B already lies in the outer buffer: it costs no memory traffic and no room there
-    beyond what the caller has taken off the capacity. `None` means nowhere."""
+    b_resident: Array | NDArray[np.bool_] | None = None
+    """(R, N): share of B that already lies in the outer buffer: it costs no memory traffic and,
+    where that is all of B, no room there beyond what the caller has taken off the capacity. `None`
+    means nowhere."""
+    others_resident: NDArray[np.bool_] | None = None
+    """(R, N): A and C lie there, too, and cost no memory traffic. `None` means nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,26 @@ class TrafficEnergy:
     """(N,): every byte read or written at the SRAM."""
     other_j: Array
     """(R, N): energy of the GEMM that no mapping changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterPort:
+    """Ports of the registers that traffic between SRAM and registers shares with other traffic."""
+
+    bytes_per_s: Array
+    """(N,)."""
+    other_bytes: Array
+    """(R, N): bytes that cross it beside the traffic of the mapping, which may take some off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Latency of a level that comes on top of its transfers, (R, N) each."""
+
+    memory_s: Array
+    sram_s: Array
+    register_s: Array
+    """Not counted without a `RegisterPort`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +105,10 @@ class TwoLevelBuffers:
     """Tiles in registers are double buffered."""
     energy: TrafficEnergy | None = None
     """Needed for the objectives `"energy"` and `"edp"`."""
+    port: RegisterPort | None = None
+    """`None` where it never limits."""
+    waits: Waits | None = None
+    """`None` means none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +199,15 @@ def map_gemms(
     """Map every GEMM on every design behind memory -> SRAM -> registers.
 
     With D bytes at memory and Q between SRAM and registers, a mapping takes
-    max(compute, D / memory rate, (Q + D) / SRAM rate); the mapping kept has the least
+    max(compute, D / memory rate, (Q + D) / SRAM rate, (Q + others) / register rate), each transfer
+    with its latency; the mapping kept has the least
     (time, D, Q), or (energy, D, Q), or (energy * time, D, Q). It is exact in the class that
     `pentarch.mapping.scan` describes. Results do not depend on which designs are in the batch.
 
     Args:
         rows: The GEMMs.
         buffers: The designs.
-        compute_s: (R, N): seconds of pure compute.
+        compute_s: (R, N): seconds that no mapping changes.
         store: Keeps fronts between calls; without one they live for this call.
         objective: What the mapping minimizes.
         detail: Also return tiles and stationarities.
@@ -189,29 +216,29 @@ def map_gemms(
         InputError: A size or rate is not positive and finite, a shape does not match, or an
             energy objective comes without energies.
     """
-    m, table, resident = operator_arrays(rows)
+    m, table, on_chip = operator_arrays(rows)
     designs = _design_arrays(buffers, m.shape[1])
-    compute = checked_array("compute_s", compute_s, m.shape, least=0.0)
+    loads = _load_arrays(buffers, compute_s, m, on_chip)
     rates = _rates(buffers, designs, m.shape, objective)
     kernels = load_kernels()
     fields = len(kernels.TRAFFIC_FIELDS) + (len(kernels.TILE_FIELDS) if detail else 0)
     out = np.empty((m.shape[0], fields, m.shape[1]))
-    modes = np.where(resident, 2, 1).astype(np.int64)
-    fronts = _FrontRoute(table, designs, FrontStore() if store is None else store, objective)
+    modes = np.ones(m.shape, dtype=np.int64)
+    fronts = FrontRoute(table, designs, FrontStore() if store is None else store, objective)
     pair = fronts.number_buffers()
     for row in range(m.shape[0]):
         if pair is not None:
-            rates[0] = compute[row]
+            rates[0], rates[4:8] = loads[3, row], loads[4:, row]
             if buffers.energy is not None:
-                rates[5] = buffers.energy.other_j[row]
-            key = fronts.keys(row, m[row], resident[row], pair)
+                rates[10] = buffers.energy.other_j[row]
+            key = fronts.keys(row, loads[:3, row], pair)
             if key is not None:
                 kernels.select_from_fronts(
                     *fronts.gathered(), key, rates, OBJECTIVES.index(objective), out[row]
                 )
                 modes[row, key >= 0] = 0
     if modes.any():
-        kernels.map_two_boundaries(table, m, designs, compute, modes, out)
+        kernels.map_two_boundaries(table, loads, designs, modes, out)
     return _two_level_result(out, detail=detail)
 
 
@@ -236,18 +263,20 @@ def map_gemms_one_level(
     Raises:
         InputError: A size is not positive and finite, or a shape does not match.
     """
-    m, table, resident = operator_arrays(rows)
-    if uneven and resident.any():
+    m, table, on_chip = operator_arrays(rows)
+    if uneven and on_chip is not None:
         raise InputError(
-            "Uneven tiles are not defined where B is resident. Use even tiles (uneven=False), "
-            "or leave b_resident out."
+            "Uneven tiles are not defined where operands are resident. Use even tiles "
+            "(uneven=False), or leave b_resident and others_resident out."
         )
     capacity = _capacity(checked_array("buffer_bytes", buffer_bytes, (m.shape[1],)), double=double)
     kernels = load_kernels()
     out = np.empty((m.shape[0], len(kernels.ONE_LEVEL_FIELDS) if detail else 5, m.shape[1]))
+    everything_crosses = np.empty((2, 0, 0))
     kernels.map_one_boundary(
-        table, m, capacity, resident.astype(np.float64), 1.0 if uneven else 0.0, out
-    )
+        table, m, capacity, everything_crosses if on_chip is None else on_chip,
+        1.0 if uneven else 0.0, out,
+    )  # fmt: skip
     found = None
     if detail:
         found = MappingDetail(out[:, 5].copy(), _stacked(out, 6), None, None)
@@ -271,93 +300,17 @@ def least_time_s(rows: GemmRows, buffers: TwoLevelBuffers, compute_s: Array) -> 
     Raises:
         InputError: As `map_gemms`.
     """
-    m, _, _ = operator_arrays(rows)
+    m, _, on_chip = operator_arrays(rows)
     designs = _design_arrays(buffers, m.shape[1])
-    compute = checked_array("compute_s", compute_s, m.shape, least=0.0)
+    loads = _load_arrays(buffers, compute_s, m, on_chip)
     outer = map_gemms_one_level(rows, designs[0], False)
-    inner = map_gemms_one_level(replace(rows, b_resident=None), designs[1], False)
+    plain = replace(rows, b_resident=None, others_resident=None)
+    inner = map_gemms_one_level(plain, designs[1], False)
     d = outer.memory_read_bytes + outer.memory_write_bytes
     q = inner.memory_read_bytes + inner.memory_write_bytes
-    memory_s: Array = np.maximum(compute, d / designs[2])
-    return np.asarray(np.maximum(memory_s, (q + d) / designs[3]))
-
-
-class _FrontRoute:
-    """Finds or builds the fronts that the designs of one call share."""
-
-    def __init__(
-        self, table: Array, designs: Array, store: FrontStore, objective: Objective
-    ) -> None:
-        self.table = table
-        self.designs = designs
-        self.store = store
-        # Only the time objective has a direct route.
-        self.least = store.shared_designs if objective == "time" else 1
-        self.found: list[Array] = []
-
-    def number_buffers(self) -> NDArray[np.int64] | None:
-        """Return a number per design for its buffer sizes, or `None` if no front can pay off."""
-        if self.designs.shape[1] < self.least and not len(self.store):
-            return None
-        _, sram = np.unique(self.designs[0], return_inverse=True)
-        sizes, registers = np.unique(self.designs[1], return_inverse=True)
-        _, pair = np.unique(sram * len(sizes) + registers, return_inverse=True)
-        return np.asarray(pair, dtype=np.int64)
-
-    def keys(
-        self, row: int, m: Array, resident: NDArray[np.bool_], pair: NDArray[np.int64]
-    ) -> NDArray[np.int64] | None:
-        """Return the number of each design's front (-1 for none), or `None` if there are none."""
-        group = pair
-        if (m != m[0]).any():
-            sizes, number = np.unique(m, return_inverse=True)
-            group = group * len(sizes) + number
-        if resident.any():
-            group = group * 2 + resident
-        _, first, member, count = np.unique(
-            group, return_index=True, return_inverse=True, return_counts=True
-        )
-        self.found = []
-        numbers = np.full(len(first), -1, dtype=np.int64)
-        for index, design in enumerate(first):
-            if count[index] < self.least and not len(self.store):
-                continue
-            key = (
-                float(m[design]),
-                *self.table[row].tolist(),
-                float(resident[design]),
-                *self.designs[:2, design].tolist(),
-            )
-            front = self.store.find(key)
-            if front is None and count[index] >= self.least:
-                front = _build_front(key)
-                self.store.keep(key, front)
-            if front is not None:
-                numbers[index] = len(self.found)
-                self.found.append(front)
-        return np.asarray(numbers[member]) if self.found else None
-
-    def gathered(self) -> tuple[Array, NDArray[np.int64]]:
-        """Return the fronts of the last row side by side, and where each begins and ends."""
-        ends = np.cumsum([0, *(front.shape[1] for front in self.found)])
-        return np.concatenate(self.found, axis=1), ends.astype(np.int64)
-
-
-def _build_front(key: tuple[float, ...]) -> Array:
-    """Return FRONT_FIELDS of all non-dominated mappings of `key`: M, row, resident, buffers."""
-    kernels = load_kernels()
-    table = np.array([key[1:8]])
-    designs = np.array([[key[9]], [key[10]], [1.0], [1.0]])
-    modes = np.array([[4 if key[8] else 3]], dtype=np.int64)
-    room = FIRST_POINTS
-    while True:
-        front = np.empty((1, len(kernels.FRONT_FIELDS), room))
-        points: int = kernels.map_two_boundaries(
-            table, np.array([[key[0]]]), designs, np.zeros((1, 1)), modes, front
-        )
-        if points >= 0:
-            return front[0, :, :points].copy()
-        room *= 4
+    memory_s = np.where(d > 0.0, d / designs[2] + loads[5], 0.0)
+    ports_s = np.maximum((q + d) / designs[3] + loads[6], (q + loads[4]) / designs[4] + loads[7])
+    return np.asarray(np.maximum(np.maximum(loads[3], memory_s), ports_s))
 
 
 def _two_level_result(out: Array, *, detail: bool) -> GemmTraffic:
@@ -381,8 +334,11 @@ def _stacked(out: Array, first: int) -> Array:
     return np.ascontiguousarray(out[:, first : first + 3].swapaxes(0, 1))
 
 
-def operator_arrays(rows: GemmRows) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return m (R, N), the other row figures (R, 7) and residency (R, N), checked."""
+def operator_arrays(rows: GemmRows) -> tuple[Array, Array, Array | None]:
+    """Return m (R, N), the other row figures (R, 7) and what stays on chip, checked.
+
+    The last is (2, R, N): the share of B, and 1 where A and C stay; `None` where nothing does.
+    """
     m = np.asarray(rows.m, dtype=np.float64)
     if m.ndim != 2 or not m.size:
         raise InputError(
@@ -397,15 +353,39 @@ def operator_arrays(rows: GemmRows) -> tuple[Array, Array, NDArray[np.bool_]]:
         table[:, column] = checked_array(
             f"GemmRows.{name}", getattr(rows, name), (count,), least=least
         )
-    resident = np.zeros(m.shape, dtype=np.bool_)
+    if rows.b_resident is None and rows.others_resident is None:
+        return m, table, None
+    on_chip = np.zeros((2, *m.shape))
     if rows.b_resident is not None:
-        resident[:] = rows.b_resident
-    return m, table, resident
+        on_chip[0] = rows.b_resident
+        if not ((on_chip[0] >= 0.0) & (on_chip[0] <= 1.0)).all():
+            raise InputError("GemmRows.b_resident leaves 0 to 1. Expected shares.")
+    if rows.others_resident is not None:
+        on_chip[1] = rows.others_resident
+    return m, table, on_chip
+
+
+def _load_arrays(
+    buffers: TwoLevelBuffers, compute_s: Array, m: Array, on_chip: Array | None
+) -> Array:
+    """Return `kernels.LOAD_FIELDS`, shape (8, R, N)."""
+    loads = np.zeros((8, *m.shape))
+    loads[0] = m
+    if on_chip is not None:
+        loads[1:3] = on_chip
+    loads[3] = checked_array("compute_s", compute_s, m.shape, least=0.0)
+    if buffers.port is not None:
+        loads[4] = buffers.port.other_bytes
+    if buffers.waits is not None:
+        loads[5], loads[6] = buffers.waits.memory_s, buffers.waits.sram_s
+        if buffers.port is not None:
+            loads[7] = buffers.waits.register_s
+    return loads
 
 
 def _design_arrays(buffers: TwoLevelBuffers, count: int) -> Array:
-    """Return (4, N): capacities in use, memory and SRAM bytes per second."""
-    designs = np.empty((4, count))
+    """Return (5, N): capacities in use; memory, SRAM and register bytes per second."""
+    designs = np.empty((5, count))
     names = ("sram_bytes", "register_bytes", "memory_bytes_per_s", "sram_bytes_per_s")
     for index, name in enumerate(names):
         least = 0.0 if index < 2 else None
@@ -414,15 +394,18 @@ def _design_arrays(buffers: TwoLevelBuffers, count: int) -> Array:
         )
     designs[0] = _capacity(designs[0], double=buffers.sram_double)
     designs[1] = _capacity(designs[1], double=buffers.register_double)
+    designs[4] = np.inf
+    if buffers.port is not None:
+        designs[4] = checked_array("RegisterPort.bytes_per_s", buffers.port.bytes_per_s, (count,))
     return designs
 
 
 def _rates(
     buffers: TwoLevelBuffers, designs: Array, shape: tuple[int, ...], objective: Objective
 ) -> Array:
-    """Return (6, N) for the selection from fronts, compute and other joules still zero."""
-    rates = np.zeros((6, shape[1]))
-    rates[1:3] = designs[2:4]
+    """Return (11, N) for the selection from fronts, what differs between rows still zero."""
+    rates = np.zeros((11, shape[1]))
+    rates[1:4] = designs[2:5]
     energy = buffers.energy
     if objective not in OBJECTIVES:
         raise InputError(
@@ -434,8 +417,8 @@ def _rates(
                 f"The objective {objective!r} needs energies. Give TwoLevelBuffers.energy."
             )
         return rates
-    rates[3] = checked_array("memory_j_per_byte", energy.memory_j_per_byte, shape[1:], least=0.0)
-    rates[4] = checked_array("sram_j_per_byte", energy.sram_j_per_byte, shape[1:], least=0.0)
+    rates[8] = checked_array("memory_j_per_byte", energy.memory_j_per_byte, shape[1:], least=0.0)
+    rates[9] = checked_array("sram_j_per_byte", energy.sram_j_per_byte, shape[1:], least=0.0)
     checked_array("other_j", energy.other_j, shape, least=0.0)
     return rates
 

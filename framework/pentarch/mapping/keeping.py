@@ -43,6 +43,21 @@ double buffered); time of a byte of memory; time of the arithmetic of one query'
 vector rows, by phase; time of a byte of the buffer; bytes of a tile in the next inner buffer,
 infinite where there is none."""
 
+LOAD_FIELDS = (
+    "m", "weight", "working", "arithmetic_s", "inside", "a_once", "b_once", "c_once", "smallest",
+    "root", "n", "sum_word", "is_decode", "experts",
+)  # fmt: skip
+"""Columns of a GEMM row on one design: rows of A of one instance; instances times executions of a
+query; activation bytes; seconds of the arithmetic; bytes between the buffer and the next inner one;
+bytes of A, B, C moved once, and the least of A, B and the partial sums; rows of a square tile for
+each root of a byte; the others as ROW_FIELDS."""
+
+CHOICE_FIELDS = ("weights", "experts", "kv", "prefill", "decode")
+"""A candidate on one design: shares of the three classes, and bytes kept for activations by phase."""
+
+CANDIDATES = 12
+"""Decisions that are looked at."""
+
 OUT_FIELDS = ("weights", "experts", "kv", "prefill", "decode", "bytes", "cost_s")
 """What is decided: shares of dense weights, expert weights and KV cache; bytes kept for the
 activations of each phase; bytes taken for good; what decided, the estimated seconds of a query."""
@@ -53,25 +68,26 @@ assumption; it decides where time does not."""
 
 
 @inlined
-def tiled(
-    sizes: tuple[float, float, float], words: tuple[float, float, float, float], capacity: float
-) -> tuple[float, float, float]:
-    """Return the estimated memory bytes of A, B and C of one GEMM behind a buffer.
+def tiled(load: Array, r: int, capacity: float, side: float) -> tuple[float, float]:
+    """Return how often A and B of a GEMM are estimated to be read behind a buffer.
 
     An output tile of Tm x Tn partial sums fills the buffer: A is read n / Tn times, B m / Tm times.
     Where an operand or C fits in half the buffer, which leaves room for what streams through, all
     are moved once.
+
+    Args:
+        load: LOAD_FIELDS of rows.
+        r: Which row.
+        capacity: Bytes of the buffer, at least 1.
+        side: Their square root.
     """
-    m, k, n = sizes
-    a_word, b_word, out_word, sum_word = words
-    a_once, b_once, c_once = m * k * a_word, k * n * b_word, m * n * out_word
-    if min(a_once, b_once, m * n * sum_word) <= capacity / 2.0:
-        return a_once, b_once, c_once
-    held = max(capacity, 1.0) / sum_word
-    tile_m = min(max(np.sqrt(held * b_word / a_word), 1.0), m)
+    if load[r, 8] <= capacity / 2.0:
+        return 1.0, 1.0
+    m, n, held = load[r, 0], load[r, 10], capacity / load[r, 11]
+    tile_m = min(max(side * load[r, 9], 1.0), m)
     tile_n = min(max(held / tile_m, 1.0), n)
     tile_m = min(max(held / tile_n, 1.0), m)
-    return a_once * (n / tile_n), b_once * (m / tile_m), c_once
+    return n / tile_n, m / tile_m
 
 
 @inlined
@@ -91,112 +107,192 @@ def spent(arithmetic_s: float, moved: float, inside: float, design: Array) -> fl
 
 
 @inlined
-def estimate(
-    rows: Array, load: Array, table: Array, design: Array, choice: tuple[Array, Array, float]
-) -> float:
+def estimate(load: Array, table: Array, design: Array, choice: Array, limit: float) -> float:
     """Return the estimated seconds of one query that count, no less than `limit` once it is reached.
 
     Args:
-        rows: ROW_FIELDS.
-        load: What `loads` says of them.
+        load: LOAD_FIELDS of the rows.
         table: TABLE_FIELDS.
         design: DESIGN_FIELDS.
-        choice: Shares (3,), kept bytes (2,), limit.
+        choice: CHOICE_FIELDS.
+        limit: The least seconds so far.
     """
-    shares, kept, limit = choice
-    taken = shares[0] * table[0] + shares[1] * table[1] + shares[2] * design[3]
-    capacity = max(design[0] - taken - max(kept[0], kept[1]), 0.0) / design[4]
+    dense, experts, cached = choice[0], choice[1], choice[2]
+    taken = dense * table[0] + experts * table[1] + cached * design[3]
+    capacity = max(design[0] - taken - max(choice[3], choice[4]), 0.0) / design[4]
     total = 0.0
     for phase in range(2):
-        moves = 0.0 if kept[phase] > 0.0 else 1.0
-        cache = table[4] * (1.0 - shares[2]) if phase == 1 else 0.0
+        moves = 0.0 if choice[3 + phase] > 0.0 else 1.0
+        cache = table[4] * (1.0 - cached) if phase == 1 else 0.0
         total += spent(design[6 + phase], cache + moves * table[8 + phase], 0.0, design)
         total += spent(design[8 + phase], moves * table[10 + phase], 0.0, design)
-    for r in range(rows.shape[0]):
+    capacity = max(capacity, 1.0)
+    side = np.sqrt(capacity)
+    for r in range(load.shape[0]):
         if total >= limit:
             break
-        is_decode = rows[r, 5] > 0.0
-        own = kept[1] if is_decode else kept[0]
-        share = shares[1] if rows[r, 3] > 0.0 else shares[0]
-        if own > 0.0 and load[r, 3] <= own:
-            moved = rows[r, 1] * rows[r, 2] * rows[r, 8] * (1.0 - share)
+        own = choice[4] if load[r, 12] > 0.0 else choice[3]
+        share = experts if load[r, 13] > 0.0 else dense
+        if own > 0.0 and load[r, 2] <= own:
+            moved = load[r, 6] * (1.0 - share)
         else:
-            a, b, c = tiled(
-                (load[r, 0], rows[r, 1], rows[r, 2]),
-                (rows[r, 7], rows[r, 8], rows[r, 9], rows[r, 10]),
-                capacity,
-            )
-            moved = b * (1.0 - share) + a + c
-        total += spent(load[r, 4], moved, load[r, 5], design) * load[r, 1] * load[r, 2]
+            again_a, again_b = tiled(load, r, capacity, side)
+            moved = load[r, 6] * again_b * (1.0 - share) + load[r, 5] * again_a + load[r, 7]
+        total += spent(load[r, 3], moved, load[r, 4], design) * load[r, 1]
     return float(total)
 
 
 @inlined
-def loads(rows: Array, products: Array, design: Array, load: Array) -> None:
-    """Fill load (R, 6) with what does not depend on the decision, products (P, 4).
+def fixed_loads(rows: Array, load: Array) -> None:
+    """Fill the columns of load (R, 14), LOAD_FIELDS, that no design changes."""
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        load[r, 9] = np.sqrt(row[8] / (row[7] * row[10]))
+        load[r, 10], load[r, 11], load[r, 12], load[r, 13] = row[2], row[10], row[5], row[3]
 
-    Rows of A of one instance, instances, weight of a query, activation bytes, arithmetic seconds,
-    bytes between the buffer and the next inner one.
+
+@inlined
+def sized_loads(rows: Array, products: Array, in_step: float, load: Array, sizes: Array) -> None:
+    """Fill those that follow from sequences and array sizes; products (P, 4).
+
+    Sizes (R, 3) become those along m, k, n, padded to the array.
     """
     for r in range(rows.shape[0]):
-        sequences = design[2] if rows[r, 5] > 0.0 else 1.0
-        tokens = rows[r, 0] * sequences
+        row = rows[r]
+        sequences = in_step if row[5] > 0.0 else 1.0
+        tokens = row[0] * sequences
         visited, work = 1.0, tokens
-        if rows[r, 3] > 0.0:
-            work = tokens * rows[r, 4]
-            share = min(rows[r, 4] / rows[r, 3], 1.0)
-            visited = rows[r, 3] * (1.0 - (1.0 - share) ** tokens)
-        load[r, 0] = max(work / visited, 1.0)
-        load[r, 1] = visited
-        load[r, 2] = rows[r, 6] / sequences
-        load[r, 3] = rows[r, 11] * sequences
-        product = products[int(rows[r, 12])]
-        load[r, 4] = (
-            product[0] * padded(load[r, 0], product[1]) * padded(rows[r, 1], product[2])
-            * padded(rows[r, 2], product[3])
-        )  # fmt: skip
-        a, b, c = tiled(
-            (load[r, 0], rows[r, 1], rows[r, 2]),
-            (rows[r, 7], rows[r, 8], rows[r, 9], rows[r, 10]),
-            design[11],
-        )
-        load[r, 5] = a + b + c
+        if row[3] > 0.0:
+            work = tokens * row[4]
+            visited = row[3] * (1.0 - (1.0 - min(row[4] / row[3], 1.0)) ** tokens)
+        m, k, n = max(work / visited, 1.0), row[1], row[2]
+        load[r, 0], load[r, 1] = m, row[6] / sequences * visited
+        load[r, 2] = row[11] * sequences
+        load[r, 5], load[r, 6], load[r, 7] = m * k * row[7], k * n * row[8], m * n * row[9]
+        load[r, 8] = min(load[r, 5], load[r, 6], m * n * row[10])
+        product = products[int(row[12])]
+        sizes[r, 0], sizes[r, 1] = padded(m, product[1]), padded(k, product[2])
+        sizes[r, 2] = padded(n, product[3])
 
 
 @inlined
-def classes(table: Array, design: Array, sizes: Array, density: Array) -> None:
-    """Fill sizes (3,) and bytes saved per byte (3,) of dense weights, expert weights, KV cache."""
+def timed_loads(rows: Array, products: Array, inner: float, load: Array, sizes: Array) -> None:
+    """Fill what follows from clock and inner buffer: seconds of the arithmetic, bytes inside."""
+    side = np.sqrt(inner)
+    for r in range(rows.shape[0]):
+        mac_s = products[int(rows[r, 12]), 0]
+        load[r, 3] = mac_s * sizes[r, 0] * sizes[r, 1] * sizes[r, 2]
+        again_a, again_b = tiled(load, r, inner, side)
+        load[r, 4] = load[r, 5] * again_a + load[r, 6] * again_b + load[r, 7]
+
+
+@inlined
+def take_product(products: Array, index: int, own: Array) -> bool:
+    """Copy the products of design `index` to own (P, 4); return whether a size along m, k, n differs."""
+    differs = False
+    for p in range(own.shape[0]):
+        own[p, 0] = products[p, 0, index]
+        for field in range(1, 4):
+            size = products[p, field, index]
+            if size != own[p, field]:
+                own[p, field] = size
+                differs = True
+    return differs
+
+
+@inlined
+def take_design(designs: Array, index: int, own: Array) -> None:
+    """Copy the figures of design `index` to own (12,)."""
+    for field in range(own.shape[0]):
+        own[field] = designs[field, index]
+
+
+@inlined
+def classes(table: Array, design: Array, classed: Array) -> None:
+    """Fill classed (6,): bytes of dense weights, expert weights, KV cache; bytes saved per byte."""
     per_step = table[3] / design[2]
-    sizes[0], sizes[1], sizes[2] = table[0], table[1], design[3]
-    density[0] = 1.0 + per_step
-    density[1] = 1.0 + per_step * (1.0 - (1.0 - table[2]) ** design[2])
-    density[2] = table[4] / max(table[5], 1.0)
+    classed[0], classed[1], classed[2] = table[0], table[1], design[3]
+    classed[3] = 1.0 + per_step
+    visited = 0.0 if table[2] == 0.0 else 1.0 - (1.0 - table[2]) ** design[2]
+    classed[4] = 1.0 + per_step * visited
+    classed[5] = table[4] / max(table[5], 1.0)
 
 
 @inlined
-def densest(density: Array, sizes: Array, is_taken: NDArray[np.bool_]) -> int:
+def densest(classed: Array, is_taken: NDArray[np.bool_]) -> int:
     """Return the class not yet taken that saves most per byte, the first of equals; -1 for none."""
     best = -1
     for index in range(3):
-        if is_taken[index] or sizes[index] <= 0.0 or density[index] <= 0.0:
+        if is_taken[index] or classed[index] <= 0.0 or classed[3 + index] <= 0.0:
             continue
-        if best < 0 or density[index] > density[best]:
+        if best < 0 or classed[3 + index] > classed[3 + best]:
             best = index
     return best
 
 
 @inlined
-def settle(out: Array, index: int, shares: Array, kept: Array, sizes: Array, cost: float) -> None:
+def settle(out: Array, index: int, choice: Array, classed: Array, cost: float) -> None:
     """Store a decision for design `index`."""
-    for position in range(3):
-        out[position, index] = shares[position]
-    out[3, index], out[4, index] = kept[0], kept[1]
-    out[5, index] = shares[0] * sizes[0] + shares[1] * sizes[1] + shares[2] * sizes[2]
+    for position in range(5):
+        out[position, index] = choice[position]
+    out[5, index] = choice[0] * classed[0] + choice[1] * classed[1] + choice[2] * classed[2]
     out[6, index] = cost
 
 
+@inlined
+def candidate(
+    number: int, table: Array, design: Array, classed: Array, is_taken: NDArray[np.bool_],
+    choice: Array,
+) -> bool:  # fmt: skip
+    """Fill choice, CHOICE_FIELDS, of a candidate; return whether it is one of its own.
+
+    Four candidates each without activations, with those of decode, and with those of both phases:
+    nothing else, then one, two and three classes in the order of what they save, as far as there is
+    room. With more room each keeps no less.
+
+    Args:
+        number: 0 to CANDIDATES - 1.
+        table: TABLE_FIELDS.
+        design: DESIGN_FIELDS.
+        classed: As in `classes`.
+        is_taken: Scratch, (3,).
+        choice: Filled.
+    """
+    decode = table[7] * design[2]
+    choice[0] = choice[1] = choice[2] = 0.0
+    choice[3] = table[6] if number >= 8 else 0.0
+    choice[4] = decode if number >= 4 and decode <= design[1] else 0.0
+    impossible = number >= 4 and (table[12] <= 0.0 or choice[4] <= 0.0)
+    if impossible or choice[3] > design[1]:
+        return False
+    is_taken[0] = is_taken[1] = is_taken[2] = False
+    left = max(design[1] - max(choice[3], choice[4]), 0.0)
+    for _ in range(number % 4):
+        taken = densest(classed, is_taken) if left > 0.0 else -1
+        if taken < 0:
+            return False
+        is_taken[taken] = True
+        kept_bytes = min(classed[taken], left)
+        left -= kept_bytes
+        choice[taken] = kept_bytes / classed[taken]
+    return True
+
+
+@inlined
+def following(number: int) -> int:
+    """Return the next candidate to look at behind one that is none of its own.
+
+    Behind activations that do not stay none with more of them do; behind classes that leave no room
+    none with more classes is of its own.
+    """
+    return CANDIDATES if number % 4 == 0 else 4 * (number // 4 + 1)
+
+
 @compiled
-def choose(rows: Array, products: Array, table: Array, designs: Array, out: Array) -> None:
+def choose(
+    rows: Array, products: Array, table: Array, designs: Array, numbers: NDArray[np.int64],
+    out: Array,
+) -> None:  # fmt: skip
     """Decide for every design; see `evaluate.residency.choose_residency`.
 
     Args:
@@ -204,42 +300,35 @@ def choose(rows: Array, products: Array, table: Array, designs: Array, out: Arra
         products: PRODUCT_FIELDS, (P, 4, N).
         table: TABLE_FIELDS, (13,).
         designs: DESIGN_FIELDS, (12, N).
-        out: OUT_FIELDS, (7, N), filled.
+        numbers: (N,): the candidate to take, or -1 for the one with the least estimate, the first of
+            equals, which is filled in.
+        out: OUT_FIELDS, (7, N), filled; no estimate where the candidate was given.
     """
-    load = np.empty((rows.shape[0], 6))
-    sizes, density, shares, kept = np.empty(3), np.empty(3), np.empty(3), np.empty(2)
-    is_taken = np.empty(3, np.bool_)
+    load, padding = np.empty((rows.shape[0], 14)), np.empty((rows.shape[0], 3))
+    classed, choice = np.empty(6), np.empty(len(CHOICE_FIELDS))
+    is_taken, design = np.empty(3, np.bool_), np.empty(designs.shape[0])
+    own, in_step = np.full(products.shape[:2], np.nan), np.nan
+    fixed_loads(rows, load)
     for index in range(designs.shape[1]):
-        design = designs[:, index].copy()
-        loads(rows, products[:, :, index], design, load)
-        classes(table, design, sizes, density)
-        decode = table[7] * design[2]
-        shares[:], kept[:] = 0.0, 0.0
-        best = estimate(rows, load, table, design, (shares, kept, np.inf))
-        settle(out, index, shares, kept, sizes, best)
-        for choice in range(3):
-            kept[0] = table[6] if choice == 2 else 0.0
-            kept[1] = decode if choice > 0 and decode <= design[1] else 0.0
-            impossible = choice > 0 and (table[12] <= 0.0 or kept[1] <= 0.0)
-            if impossible or kept[0] > design[1]:
-                break
-            shares[:] = 0.0
-            is_taken[:] = False
-            left = max(design[1] - max(kept[0], kept[1]), 0.0)
-            if choice > 0:
-                cost = estimate(rows, load, table, design, (shares, kept, best))
-                if cost < best:
-                    best = cost
-                    settle(out, index, shares, kept, sizes, cost)
-            while left > 0.0:
-                taken = densest(density, sizes, is_taken)
-                if taken < 0:
-                    break
-                is_taken[taken] = True
-                kept_bytes = min(sizes[taken], left)
-                left -= kept_bytes
-                shares[taken] = kept_bytes / sizes[taken]
-                cost = estimate(rows, load, table, design, (shares, kept, best))
-                if cost < best:
-                    best = cost
-                    settle(out, index, shares, kept, sizes, cost)
+        take_design(designs, index, design)
+        classes(table, design, classed)
+        given = numbers[index]
+        if given >= 0:
+            candidate(given, table, design, classed, is_taken, choice)
+            settle(out, index, choice, classed, np.nan)
+            continue
+        if take_product(products, index, own) or design[2] != in_step:
+            in_step = design[2]
+            sized_loads(rows, own, in_step, load, padding)
+        timed_loads(rows, own, design[11], load, padding)
+        best, number = np.inf, 0
+        while number < CANDIDATES:
+            if not candidate(number, table, design, classed, is_taken, choice):
+                number = following(number)
+                continue
+            cost = estimate(load, table, design, choice, best)
+            if cost < best:
+                best = cost
+                numbers[index] = number
+                settle(out, index, choice, classed, cost)
+            number += 1

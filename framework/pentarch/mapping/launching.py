@@ -1,7 +1,5 @@
 """Starts of operators: what the hardware takes between two, and what the host takes to issue one."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
@@ -32,20 +30,23 @@ def started(
         alone: Which rows are launched on their own, (R,); `None` for all.
     """
     overhead = machine.overhead
-    start: Floats | float = 0.0
+    start: Floats | None = None
     if runtime.hardware_start:
-        share = 1.0 if costs.start_share is None else costs.start_share
-        start = overhead.operator_start_s * share
+        start = overhead.operator_start_s
+        if costs.start_share is not None:
+            start = start * costs.start_share
     host: Floats | float = runtime.launch_s if costs.host_s is None else costs.host_s
-    counts = 1.0 if alone is None else np.where(alone, 1.0, 0.0)[:, None]
+    counts = None if alone is None else alone.astype(np.float64)[:, None]
     if not runtime.issues_ahead:
-        waits = overhead.barrier_s + host + start
-        return replace(costs, fixed_s=costs.fixed_s + counts * waits)
-    device = overhead.barrier_s + start
-    on_device = replace(costs, fixed_s=costs.fixed_s + counts * device)
+        waits = overhead.barrier_s + host
+        if start is not None:
+            waits = waits + start
+        return costs.with_fixed(costs.fixed_s + (waits if counts is None else counts * waits))
+    device = overhead.barrier_s if start is None else overhead.barrier_s + start
+    on_device = costs.with_fixed(costs.fixed_s + (device if counts is None else counts * device))
     busy = row_times(on_device, overlap=overhead.overlap).total_s
-    issued = np.broadcast_to(counts * host, busy.shape)
+    issued = np.broadcast_to(host if counts is None else counts * host, busy.shape)
     longest = np.maximum(np.maximum(busy, issued), np.finfo(np.float64).tiny)
     joint = longest * ((busy / longest) ** SLOWER + (issued / longest) ** SLOWER) ** (1.0 / SLOWER)
     waits = np.where(issued > 0.0, np.maximum(joint - busy, 0.0), 0.0)
-    return replace(on_device, fixed_s=on_device.fixed_s + waits)
+    return on_device.with_fixed(on_device.fixed_s + waits)

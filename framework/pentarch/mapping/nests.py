@@ -51,15 +51,24 @@ class Face(NamedTuple):
 
 
 @inlined
-def make_gemm(m: float, row: np.ndarray, b_here: float) -> Gemm:
-    """Return the GEMM of `row` = (k, n, a, b, out, accumulator, spill bytes); b_here 0 or 1."""
+def make_gemm(m: float, row: np.ndarray, share: float, held: float) -> Gemm:
+    """Return the GEMM of `row` = (k, n, a, b, out, accumulator, spill bytes) behind a boundary.
+
+    Args:
+        m: Rows of A.
+        row: The other figures.
+        share: Share of B that lives behind the boundary and does not cross it; all of B needs no
+            room beyond its own either.
+        held: 1 where A and C live behind the boundary and do not cross it, else 0.
+    """
     k, n = row[0], row[1]
-    spill = 2.0 * row[6] * m * n
+    moves = 1.0 - held
+    spill = 2.0 * row[6] * m * n * moves
     return Gemm(
         (m, k, n),
-        (row[3] * b_here * k * n, spill, row[2] * m * k),
-        (row[3] * b_here, row[5], row[2]),
-        row[4] * m * n - spill,
+        (row[3] * (1.0 - share) * k * n, spill, row[2] * m * k * moves),
+        (0.0 if share >= 1.0 else row[3], row[5], row[2]),
+        row[4] * m * n * moves - spill,
     )
 
 

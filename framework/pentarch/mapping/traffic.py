@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pentarch.hardware.columns import Columns, Floats
+from pentarch.hardware.columns import FEW_DESIGNS, Columns, Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.hardware.parts import Engine, EngineKind, Level
 from pentarch.mapping.compilation import load_sums
@@ -21,11 +21,16 @@ def level_bandwidth(level: Columns[Level], *, requesters: Floats | None = None) 
     Returns:
         Bytes per second, broadcast over the shapes given.
     """
-    total: Floats = level.instances * level.read_bytes_per_s * level.stream_efficiency
+    total = level.once("bandwidth", lambda: _bandwidth(level))
     if requesters is None or level.requester_bytes_per_s is None:
         return total
     limited: Floats = np.minimum(total, requesters * level.requester_bytes_per_s)
     return limited
+
+
+def _bandwidth(level: Columns[Level]) -> Floats:
+    total: Floats = level.instances * level.read_bytes_per_s * level.stream_efficiency
+    return total
 
 
 def level_costs(
@@ -99,8 +104,22 @@ def level_energy(level: Columns[Level], read: Floats, write: Floats) -> Floats |
 
 def vector_engine(machine: MachineTable) -> Columns[Engine] | None:
     """Return the vector engine, the first one listed, or `None`."""
-    engines = machine.engines_of(EngineKind.VECTOR)
-    return engines[0] if engines else None
+    return machine.derived.once(
+        "vector engine", lambda: next(iter(machine.engines_of(EngineKind.VECTOR)), None)
+    )
+
+
+def values_per_s(engine: Columns[Engine], primitive: str) -> Floats | None:
+    """Return the values per second of all units of an engine, (N,); `None` without a rate."""
+    rate = engine.values_per_cycle.get(primitive)
+    if rate is None:
+        return None
+
+    def find() -> Floats:
+        found: Floats = rate * engine.units * engine.clock_hz * engine.issue_efficiency
+        return found
+
+    return engine.once(("values per second", primitive), find)
 
 
 def vector_work(
@@ -116,20 +135,19 @@ def vector_work(
         Seconds (R, N): the primitives follow one another; joules (R, N), `None` when unknown; and
         the primitives with work that the engine lacks.
     """
-    shape = np.broadcast_shapes(*(count.shape for count in counts.values()))
+    shapes = {count.shape for count in counts.values()}
+    shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
     seconds = np.zeros(shape)
     joules: Floats | None = np.zeros(shape)
     missing: list[str] = []
     for primitive, count in counts.items():
-        if not count.any():
+        if not np.count_nonzero(count):
             continue
-        rate = engine.values_per_cycle.get(primitive)
-        if rate is None:
+        per_s = values_per_s(engine, primitive)
+        if per_s is None:
             missing.append(primitive)
             continue
-        seconds = seconds + count / (
-            rate * engine.units * engine.clock_hz * engine.issue_efficiency
-        )
+        seconds = seconds + count / per_s
         energy = None if engine.value_j is None else engine.value_j.get(primitive)
         joules = None if joules is None or energy is None else joules + count * energy
     return seconds, joules, tuple(missing)
@@ -145,6 +163,8 @@ def combine(terms: Sequence[Floats], overlap: Floats | None) -> Floats:
     Returns:
         Seconds, shape (R, N); never less than the largest term.
     """
+    if overlap is not None and terms[0].shape[-1] <= FEW_DESIGNS:
+        return _combine_few(np.array(terms), overlap)
     largest: Floats = terms[0]
     for term in terms[1:]:
         largest = np.maximum(largest, term)
@@ -154,5 +174,14 @@ def combine(terms: Sequence[Floats], overlap: Floats | None) -> Floats:
     total = np.zeros_like(largest)
     for term in terms:
         total += (term / safe) ** overlap
+    result: Floats = largest * np.maximum(total, 1.0) ** (1.0 / overlap)
+    return result
+
+
+def _combine_few(terms: Floats, overlap: Floats) -> Floats:
+    """Return `combine` of few designs: one call for all terms (T, R, N), added in their order."""
+    largest: Floats = np.maximum.reduce(terms)
+    shares = (terms / np.where(largest > 0, largest, 1.0)) ** overlap
+    total = np.add.accumulate(shares)[-1]
     result: Floats = largest * np.maximum(total, 1.0) ** (1.0 / overlap)
     return result

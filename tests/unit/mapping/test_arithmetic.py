@@ -77,6 +77,14 @@ def test_an_integer_too_wide_for_any_float_has_no_product_with_one() -> None:
     assert resolve(with_rates(EVERYTHING), "bf16", "int32") is None
 
 
+@pytest.mark.parametrize("pair", [("fp16", "int8"), ("int8", "fp16")])
+def test_half_precision_times_an_integer_runs_in_half_precision(pair: tuple[str, str]) -> None:
+    # 11 significant bits hold 8; tf32 would hold them too, at half the rate
+    product = resolve(with_rates({"fp32": 2.0, "tf32": 8.0, "fp16": 16.0, "bf16": 16.0}), *pair)
+    assert product is not None
+    assert (product.format, product.dequantized, product.note) == ("fp16", True, None)
+
+
 def test_the_first_engine_of_the_right_format_wins_over_a_faster_one_of_a_wider() -> None:
     product = resolve(with_rates({"bf16": 99.0}, {"fp8": 8.0}, {"fp8": 16.0}), "fp8", "fp8")
     assert product is not None

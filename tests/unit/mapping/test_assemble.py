@@ -25,6 +25,37 @@ def test_costs_of_rows_add_up_where_they_belong() -> None:
     assert costs.fixed_s.tolist() == [[0, 0, 0], [1, 2, 3]]
 
 
+def test_pieces_add_up_in_any_order_and_leave_what_came_in_alone() -> None:
+    rng = np.random.default_rng(5)
+    every = np.arange(5)
+    groups = [every[:2], every[2:], np.array([0, 3, 4]), np.array([3, 1]), every]
+    for _ in range(20):
+        book, expected = ledger(5), np.zeros((5, 3))
+        pieces = [(groups[at], rng.random((len(groups[at]), 3))) for at in rng.integers(0, 5, 6)]
+        before = [values.copy() for _, values in pieces]
+        for rows, values in pieces:
+            book.add_level_time(rows, "memory", values)
+            book.add_detail(rows, "shown", values)
+            expected[rows] += values
+        costs = book.costs()
+        assert np.allclose(costs.level_s["memory"], expected, rtol=1e-15, atol=0.0)
+        assert np.array_equal(costs.detail["shown"], costs.level_s["memory"])
+        assert all(np.array_equal(one, two[1]) for one, two in zip(before, pieces, strict=True))
+
+
+def test_details_are_a_mapping_of_what_was_shown() -> None:
+    book = ledger()
+    book.add_detail(FIRST, "split", np.full((1, 3), 2.0))
+    book.add_detail(np.arange(2), "tile", np.array([[8.0], [4.0]]))
+    detail = book.costs().detail
+    assert list(detail) == ["split", "tile"]
+    assert len(detail) == 2
+    assert detail["split"].tolist() == [[2, 2, 2], [0, 0, 0]]
+    assert detail["tile"].tolist() == [[8, 8, 8], [4, 4, 4]]
+    assert detail["split"].tolist() == [[2, 2, 2], [0, 0, 0]]
+    assert detail.get("waves") is None
+
+
 def test_an_unknown_energy_is_never_forgotten() -> None:
     book = ledger()
     some = np.ones((1, 3))

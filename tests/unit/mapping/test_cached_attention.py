@@ -99,6 +99,43 @@ def test_a_kernel_that_cannot_split_single_heads_leaves_units_idle() -> None:
     assert grouped.detail["split"].item() > 1
 
 
+def test_kernels_are_chosen_by_group_and_width_row_by_row() -> None:
+    row = {"heads": 8.0, "kv_heads": 2.0, "keys": 16384.0, "head_dim": 64.0, "value_dim": 64.0}
+    rows = [row, row | {"heads": 2.0}, row | {"head_dim": 256.0, "value_dim": 256.0}]
+    decode = KernelOperator.ATTENTION_DECODE
+    kernels = (
+        KernelSet(operator=decode, most_group=1, most_parts=3),
+        KernelSet(operator=decode, least_head_dim=129, most_parts=2),
+        KernelSet(operator=decode, splits_groups=False),
+    )
+    found = cost_attention(request(on_units(), attentions(*rows), runtime=stack(*kernels)))
+    assert found.detail["split"][:, 0].tolist() == [1.0, 3.0, 2.0]
+
+
+def test_tiles_that_share_a_unit_wait_for_their_keys_side_by_side() -> None:
+    row = {"heads": 32.0, "kv_heads": 32.0, "keys": 6400.0, "head_dim": 64.0, "value_dim": 64.0}
+    waiting = {"most_parts": 1, "key_tile_s": 1e-3, "query_tiles": (16,)}
+
+    def unit_s(**figures: Any) -> float:
+        kernel = KernelSet(operator=KernelOperator.ATTENTION_DECODE, **figures)
+        costs = cost_attention(request(on_units(), attentions(row), runtime=stack(kernel)))
+        return float(max(values.item() for values in costs.compute_s.values()))
+
+    # 32 tiles on 16 units, 100 tiles of keys each: two rounds, or one where two share a unit.
+    assert unit_s(**waiting) == pytest.approx(2 * 100e-3, rel=0.01)
+    assert unit_s(**waiting, tiles_per_unit=2.0) == pytest.approx(100e-3, rel=0.01)
+
+
+def test_keys_stay_whole_where_tiles_fill_enough_units() -> None:
+    row = {"heads": 12.0, "kv_heads": 12.0, "keys": 16384.0, "head_dim": 64.0, "value_dim": 64.0}
+    few = row | {"heads": 11.0, "kv_heads": 11.0}
+    kernel = KernelSet(operator=KernelOperator.ATTENTION_DECODE, splits_below=0.75)
+    found = cost_attention(request(on_units(), attentions(row, few), runtime=stack(kernel)))
+    whole, cut = found.detail["split"][:, 0].tolist()
+    assert whole == 1.0  # 12 tiles are 0.75 of 16 units
+    assert cut > 1.0
+
+
 def prefill_seconds(heads: int, tokens: int, keys: int, width: int, tall: int = 64) -> float:
     """Return the time of the units for causal attention in blocks, counted block by block."""
     step = 128

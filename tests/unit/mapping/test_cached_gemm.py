@@ -99,6 +99,17 @@ def test_tokens_that_choose_experts_make_a_grouped_gemm_and_a_batch_does_not() -
     assert batch.fixed_s.item() < 20e-6
 
 
+def test_a_batch_runs_on_its_own_kernels_where_there_are_any() -> None:
+    plain = KernelSet(operator=KernelOperator.GEMM, start_s=4e-6)
+    own = KernelSet(operator=KernelOperator.BATCHED, start_s=9e-6)
+    one = {"rows": 64.0, "k": 256.0, "n": 64.0}
+    many = {**one, "experts": 16.0, "experts_per_token": 16.0, "experts_total": 16.0}
+    free = cost(many).fixed_s.item()
+    assert cost(many, plain).fixed_s.item() == pytest.approx(free + 4e-6)
+    assert cost(many, plain, own).fixed_s.item() == pytest.approx(free + 9e-6)
+    assert cost(one, own, plain).fixed_s.item() == pytest.approx(cost(one).fixed_s.item() + 4e-6)
+
+
 def test_bytes_of_a_batch_are_those_of_its_designs() -> None:
     rows = gemms({**BF16, "rows": 300.0, "k": 900.0, "n": 700.0}, {**BF16, "k": 64.0})
     rates = np.array([2e10, 1e11, 7e11])

@@ -146,6 +146,81 @@ def test_a_library_without_split_k_or_small_tiles_is_held_to_that() -> None:
         choose(16, 16384, 64, kernel=none)
 
 
+def test_a_library_has_the_tiles_it_names() -> None:
+    named = KernelSet(operator=KernelOperator.GEMM, tiles=((64, 128),))
+    assert MENU[int(choose(16, 512, 64, kernel=named).tile.item())] == (64, 128, 32)
+    none = KernelSet(operator=KernelOperator.GEMM, tiles=((48, 48),))
+    with pytest.raises(InputError, match=r"none above among 48 x 48.*name other `tiles`"):
+        choose(16, 512, 64, kernel=none)
+
+
+def test_k_is_filled_up_to_whole_steps_of_the_library() -> None:
+    # Steps of 64 bytes are 32 words, four times that 128: k = 96 takes as long as 128.
+    only = {"tile_menu": ((128, 128, 32),), "k_step_bytes": 64.0}
+    deep = KernelSet(operator=KernelOperator.GEMM, most_parts=1, k_step=4.0)
+    took = [choose(512, k, 512, kernel=deep, **only) for k in (64, 96, 128, 130)]
+    assert [one.executed_macs.item() for one in took] == [
+        512 * 512 * k for k in (128,) * 3 + (256,)
+    ]
+    assert took[0].compute_s == took[2].compute_s < took[3].compute_s
+
+
+@pytest.mark.parametrize(("columns", "sharing"), [(512, 4.0), (2048, 1.0), (8192, 1.0)])
+def test_tiles_in_row_order_share_weights_only_in_one_row_of_units(
+    columns: int, sharing: float
+) -> None:
+    # 16 units hold one row of 2048 columns, or four rows of 512. B is far beyond the cache.
+    only = {"tile_menu": ((128, 128, 32),)}
+    m, k, down = 4096, 4096, 32
+    in_rows = KernelSet(operator=KernelOperator.GEMM, most_parts=1, row_order=True, scattered=0.25)
+    found = choose(m, k, columns, kernel=in_rows, **only)
+    a_bytes, b_bytes = m * k * 2, k * columns * 2
+    a_times, b_times = math.ceil(columns / 128 / 16), down / sharing
+    assert found.memory_read_bytes.item() == a_bytes * a_times + b_bytes * b_times
+    # Each byte that is read again takes as long as four.
+    moved = a_bytes * a_times + b_bytes * (1 + 4 * (b_times - 1)) + m * columns * 2
+    assert found.memory_s.item() == pytest.approx(moved / MEMORY)
+
+
+def test_more_tiles_on_a_unit_let_more_rows_of_tiles_share_weights() -> None:
+    only = {"tile_menu": ((128, 128, 32),)}
+    one, two = (
+        choose(4096, 4096, 2048, kernel=KernelSet(
+            operator=KernelOperator.GEMM, most_parts=1, row_order=True, tiles_per_unit=tiles
+        ), **only)
+        for tiles in (1, 2)
+    )  # fmt: skip
+    again = 2 * 4096 * 2048
+    assert (one.memory_read_bytes - two.memory_read_bytes).item() == (32 - 16) * again
+
+
+def test_a_tile_chosen_for_one_of_a_batch_is_timed_for_all() -> None:
+    # Alone, 16 x 64 tiles fill the units; 64 of these products fill them with the largest as well.
+    free = KernelSet(operator=KernelOperator.BATCHED, most_parts=1)
+    single = KernelSet(operator=KernelOperator.BATCHED, most_parts=1, chosen_alone=True)
+    best = choose(256, 512, 128, instances=64.0, kernel=free)
+    taken = choose(256, 512, 128, instances=64.0, kernel=single)
+    alone = choose(256, 512, 128, kernel=free)
+    small = KernelSet(operator=KernelOperator.BATCHED, most_parts=1, tiles=((16, 64),))
+    same = choose(256, 512, 128, instances=64.0, kernel=small)
+    assert MENU[int(best.tile.item())] == (128, 128, 32)
+    assert MENU[int(taken.tile.item())] == MENU[int(alone.tile.item())] == (16, 64, 32)
+    for name in ("compute_s", "feed_s", "memory_s", "memory_read_bytes", "waves", "executed_macs"):
+        assert getattr(taken, name).item() == getattr(same, name).item()
+
+
+def test_rates_of_a_unit_may_be_stated_for_a_multiply_accumulate() -> None:
+    # 256 MACs a cycle: 0.25 bytes in the time of one are 64 bytes a cycle.
+    only = {"tile_menu": ((128, 128, 32),)}
+    stated = KernelSet(
+        operator=KernelOperator.GEMM, most_parts=1, feed_per_mac=0.25, drain_per_mac=0.125
+    )
+    found = choose(128, 512, 128, kernel=stated, **only)
+    assert found.feed_s.item() == pytest.approx(2 * 128 * 512 * 2 / (64 * 1e9))
+    multiply = 128 * 128 * 512 / (256 * 0.8) * 1e-9
+    assert found.compute_s.item() == pytest.approx(multiply + 120e-9 + 128 * 128 * 2 / (32 * 1e9))
+
+
 def test_factors_of_a_library_multiply_the_figures_of_the_machine() -> None:
     narrow = {"most_parts": 1, "operator": KernelOperator.GEMM}
     plain = choose(4096, 4096, 4096, kernel=KernelSet(**narrow), **DETAILED)

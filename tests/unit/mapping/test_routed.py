@@ -1,6 +1,7 @@
 """Columns of routing against the counts that one device is left with."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from pentarch.graph.build import build_graph
 from pentarch.graph.lowering import lower
 from pentarch.graph.operators import Phase, Split
 from pentarch.graph.table import GemmTable
-from pentarch.mapping.routed import reroute
+from pentarch.hardware.kernel_set import KernelUse
+from pentarch.mapping.routed import by_activation, reroute
 from pentarch.plan.plan import Degrees, Placement, Plan, Stage
 
 PLAIN = pa.Precisions(weights="bf16", activations="bf16", kv="bf16")
@@ -55,6 +57,25 @@ def test_uniform_routing_on_one_device_stays_as_it_is() -> None:
     assert table.routing_skew is None
     assert table.expert_devices is None
     assert left(table, 8.0) == (-1.0, -1.0)
+
+
+def test_rows_of_experts_say_what_lies_between_their_products() -> None:
+    table = rows("uniform")
+    assert table.activations is not None
+    expected = ["relu" if experts else "" for experts in table.experts.tolist()]
+    assert list(table.activations) == expected
+    everything = np.arange(len(table.names))
+    routed = np.flatnonzero(table.experts > 0)
+    ((use, chosen),) = by_activation(table, everything, routed)
+    assert use == KernelUse(function="relu")
+    assert chosen.tolist() == routed.tolist()
+    mixed = replace(table, activations=(*("relu",) * (len(table.names) - 1), "gelu"))
+    parts = {
+        use.function: part.tolist() for use, part in by_activation(mixed, everything, everything)
+    }
+    assert parts == {"relu": everything[:-1].tolist(), "gelu": [everything[-1]]}
+    plain = replace(table, activations=None)
+    assert [use for use, _ in by_activation(plain, everything, routed)] == [KernelUse()]
 
 
 def test_rows_say_how_their_tokens_choose() -> None:

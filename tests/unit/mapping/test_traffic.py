@@ -78,6 +78,16 @@ def test_one_unknown_energy_makes_the_sum_unknown() -> None:
     assert joules is None
 
 
+def test_few_designs_are_combined_as_many_are() -> None:
+    rng = np.random.default_rng(7)
+    terms = [rng.random((3, 40)) * (rng.random((3, 40)) > 0.2) for _ in range(9)]
+    overlap = rng.uniform(1.0, 6.0, 40)
+    many = combine(terms, overlap)
+    for design in range(40):
+        alone = combine([term[:, [design]] for term in terms], overlap[[design]])
+        assert alone.tobytes() == np.ascontiguousarray(many[:, [design]]).tobytes()
+
+
 def test_perfect_overlap_is_the_longest_term() -> None:
     assert combine([one(3.0), one(4.0)], None).item() == 4.0
 
