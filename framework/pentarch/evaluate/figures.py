@@ -1,8 +1,8 @@
 """Every figure of N designs at one operating point, from the costs of their stages.
 
-Serving in closed form (definitions.md, Serving, closed form): C queries in flight, each replaced when it ends; prefill
-runs one prompt at a time between decode steps of all C. With t_p the time of a prefill and t_d(C)
-the mean time of a decode step,
+Serving in closed form (definitions.md, Serving, closed form): C queries in flight, each replaced
+when it ends; `queueing` says how their prompts and decode steps share the device. Under a serial
+scheduler, with t_p the time of a prefill and t_d(C) the mean time of a decode step,
 
     TTFT  = t_p + (C - 1) t_p / T          the others' prefills that wait ahead, on average
     TPOT  = t_d(C) + (C - 1) t_p / T       the others' prefills that fall into a step
@@ -28,6 +28,7 @@ from pentarch.evaluate.feasibility import Feasibility, feasibility
 from pentarch.evaluate.mixing import saved_by_mixing
 from pentarch.evaluate.power import PhasePower, static_power, total_energy
 from pentarch.evaluate.programmability import score
+from pentarch.evaluate.queueing import Load, steady
 from pentarch.evaluate.stage_costs import PHASES, StageInput
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import Phase
@@ -112,24 +113,32 @@ def figures(stages: tuple[StageResult, ...], deployment: Deployment) -> Figures:
 def _times(stages: tuple[StageResult, ...], deployment: Deployment) -> dict[str, Floats | None]:
     own, generated = deployment.own, float(stages[0].costs.given.table.output_tokens)
     micro_batches = own / stages[0].costs.given.concurrency
-    prefill = sum_rows([stage.prefill.seconds for stage in stages])
-    slot = np.max([stage.prefill_slot_s for stage in stages], axis=0)
+    prefill = _sum([stage.prefill.seconds for stage in stages])
+    slot = _largest([stage.prefill_slot_s for stage in stages])
     chunks = stages[0].costs.given.table.chunks
     if chunks > 1.0:  # the chunks of a prompt follow one another through the stages
         prefill = prefill / chunks + (1.0 - 1.0 / chunks) * np.minimum(slot, prefill)
-    through = sum_rows([stage.decode.seconds for stage in stages])
-    slowest = np.max([stage.decode.seconds / stage.copies for stage in stages], axis=0)
+    through = _sum([stage.decode.seconds for stage in stages])
+    slowest = _largest([stage.decode.seconds / stage.copies for stage in stages])
     decode = np.maximum(through, micro_batches * slowest)
-    waiting = (own - 1.0) * slot / generated
     decode = decode - saved_by_mixing(stages, own)
-    query = prefill + (own - 1.0) * slot + decode
-    rate = deployment.active * own / query
+    first = stages[0].costs.given
+    together = 1.0 if first.prompts is None else first.prompts
+    waits = steady(
+        Load(
+            own=own, prompt_s=prefill, slot_s=slot, step_s=decode / max(generated - 1.0, 1.0),
+            prompt_tokens=float(first.table.prompt_tokens), output_tokens=generated,
+            runtime=first.runtime, together=first.prompts,
+        )
+    )  # fmt: skip
+    rate = deployment.active * own / waits.query_s
     return {
         "prefill_s": prefill,
+        "prefills_s": together * prefill + (own - together) * slot,
         "decode_s": decode,
-        "ttft_s": prefill + waiting,
-        "tpot_s": decode / (generated - 1.0) + waiting if generated > 1 else None,
-        "query_s": query,
+        "ttft_s": waits.ttft_s,
+        "tpot_s": waits.tpot_s,
+        "query_s": waits.query_s,
         "queries_per_s": rate,
         "throughput_tokens_per_s": rate * generated,
     }
@@ -138,8 +147,21 @@ def _times(stages: tuple[StageResult, ...], deployment: Deployment) -> dict[str,
 def _short_bytes(stages: tuple[StageResult, ...]) -> Floats:
     """Return the memory that the fullest device lacks, shape (N,); zero where all fit."""
     short = [stage.memory.total - stage.memory.capacity for stage in stages]
-    lacking: Floats = np.maximum(np.max(short, axis=0), 0.0)
+    lacking: Floats = np.maximum(_largest(short), 0.0)
     return lacking
+
+
+def _sum(of_stages: list[Floats]) -> Floats:
+    """Return the sum over stages, shape (N,)."""
+    return of_stages[0] if len(of_stages) == 1 else sum_rows(of_stages)
+
+
+def _largest(of_stages: list[Floats]) -> Floats:
+    """Return the largest of the stages, shape (N,)."""
+    if len(of_stages) == 1:
+        return of_stages[0]
+    largest: Floats = np.maximum.reduce(of_stages)
+    return largest
 
 
 def _known(values: Mapping[str, Floats | None], name: str) -> Floats:
@@ -183,7 +205,7 @@ def _work(
     product = main_product(stages)
     peak = None if product is None else 2.0 * product.peak_macs_per_s * devices
     decode = _known(times, "decode_s")
-    prefills = _known(times, "query_s") - decode
+    prefills = _known(times, "prefills_s")
     # Device-seconds that active replicas reserve while `own` queries go through.
     own_devices = devices / deployment.active
     micro_batches = deployment.own / concurrency
@@ -243,22 +265,32 @@ def _energy(
         parts = _dynamic(stage, own)
         reserved = stage.devices * stage.copies * deployment.replicas
         static = static_power(machine)
-        parts["static"] = None if static is None else static * reserved / rate
+        parts["static"] = (
+            None if static is None else static * reserved / rate - _slowed_j(stage, own)
+        )
         for name, joules in parts.items():
             _add(result, name, joules)
             _add(result, "regulators", None if joules is None else joules * lost)
         _add(result, "board", machine.power.board_w * reserved / rate)
     host = deployment.system.host_w
-    _add(result, "host", None if host is None else host / rate * np.ones(own.shape))
+    _add(result, "host", None if host is None else host / rate)
     return result
+
+
+def _slowed_j(stage: StageResult, own: Floats) -> Floats:
+    """Return the static energy of one query that a clock below the nominal one saves, (N,)."""
+    prefill, decode = stage.prefill, stage.decode
+    saved: Floats = prefill.saved_w * prefill.seconds + decode.saved_w * decode.seconds / own
+    return saved * stage.devices
 
 
 def _dynamic(stage: StageResult, own: Floats) -> dict[str, Floats | None]:
     """Return the dynamic energy of one query on all devices of a stage, by component."""
     parts: dict[str, Floats | None] = {}
-    for phase, share in ((stage.prefill, np.ones(own.shape)), (stage.decode, own)):
+    for phase, share in ((stage.prefill, None), (stage.decode, own)):
         for name, joules in phase.energy_j.items():
-            _add(parts, name, None if joules is None else joules / share * stage.devices)
+            each = joules if joules is None or share is None else joules / share
+            _add(parts, name, None if each is None else each * stage.devices)
     return parts
 
 
@@ -313,7 +345,7 @@ def _peak_power(stages: tuple[StageResult, ...], deployment: Deployment) -> Floa
             seconds = np.where(phase.seconds > 0, phase.seconds, np.inf)
             # Each micro-batch keeps one copy of a stage busy; the others draw static power.
             in_flight = deployment.own / stage.costs.given.concurrency
-            busy = np.minimum(in_flight, stage.copies) * dynamic / seconds
+            busy = np.minimum(in_flight, stage.copies) * (dynamic / seconds - phase.saved_w)
             drawn = (busy + static * stage.copies) * stage.devices
             board = stage.devices * stage.copies * deployment.replicas
             total = total + _at_input(stage.costs.given.machine, drawn * deployment.replicas, board)
@@ -369,7 +401,8 @@ def _money(
     system_usd = None if price is None or host is None else devices * price + host
     bom = None
     if parts and host is not None:
-        bom = devices * sum_rows(list(parts.values())) + host
+        each = machine.cost.once("bill of material", lambda: sum_rows(list(parts.values())))
+        bom = devices * each + host
     owned = _owned(system_usd, _known(times, "queries_per_s"), power, deployment)
     return {"system_usd": system_usd, "bom_usd": bom, **owned}
 

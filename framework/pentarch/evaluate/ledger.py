@@ -13,6 +13,7 @@ from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.graph.table import AttentionTable, GemmTable
 from pentarch.hardware.columns import Floats
+from pentarch.hardware.runtime import Scheduler
 from pentarch.results import LedgerEntry
 
 USEFUL = "useful work at peak"
@@ -26,6 +27,7 @@ THROTTLE = "power cap"
 OVERLAP = "imperfect overlap"
 IDLE_REPLICAS = "idle replicas"
 IDLE_STAGES = "idle stages"
+WAITING = "passes that a query waits for"
 
 DUST = 1e-15
 """Share of the time below which an entry is a difference of rounding errors, and is left out."""
@@ -69,7 +71,10 @@ def loss_ledger(figures: Figures, index: int) -> tuple[LedgerEntry, ...]:
     working = float(deployment.active[index]) / deployment.replicas
     reserved = float(query[index]) * deployment.devices / deployment.replicas
     if reserved - sum(seconds.values()) > ROUNDING * reserved:
-        seconds[IDLE_STAGES] = reserved - sum(seconds.values())
+        is_one = len(figures.stages) == 1 and figures.stages[0].copies == 1
+        scheduler = figures.stages[0].costs.given.runtime.scheduler
+        is_shared = scheduler not in (Scheduler.SERIAL, Scheduler.STATIC)
+        seconds[WAITING if is_one and is_shared else IDLE_STAGES] = reserved - sum(seconds.values())
     if working < 1.0:
         seconds[IDLE_REPLICAS] = reserved / working - reserved
     total = sum(seconds.values())

@@ -9,7 +9,7 @@ from pentarch.graph.flops import KV_BLOCK_TOKENS
 from pentarch.graph.table import OperatorTable
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.runtime import Runtime
+from pentarch.hardware.runtime import Runtime, Scheduler
 from pentarch.units import show
 
 
@@ -68,7 +68,8 @@ def memory_use(
     capacity = memory.instances * memory.size_bytes * memory.usable * (1.0 - runtime.memory_reserve)
     # The fullest replica decides: queries do not come in fractions.
     queries = np.ceil(concurrency)
-    tokens = table.live_tokens(queries)
+    is_static = runtime.scheduler is Scheduler.STATIC
+    tokens = table.live_tokens(queries, prompts=queries if is_static else 1.0)
     lost = (runtime.kv_block_tokens - KV_BLOCK_TOKENS) / 2.0
     per_query = table.kv_bytes_per_query[stage] + table.kv_bytes_per_token[stage] * lost
     ones = np.ones(machine.length)

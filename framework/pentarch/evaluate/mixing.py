@@ -10,6 +10,7 @@ from pentarch.evaluate.stage_costs import KindCosts
 from pentarch.evaluate.stage_result import StageResult
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.hardware.columns import Floats, sum_rows
+from pentarch.hardware.runtime import Scheduler
 from pentarch.mapping.traffic import level_bandwidth
 
 
@@ -28,6 +29,7 @@ def saved_by_mixing(stages: tuple[StageResult, ...], own: Floats) -> Floats:
     table = first.costs.given.table
     nothing = np.zeros(own.shape)
     is_whole = table.chunk_tokens is None or not table.passes(Phase.DECODE)
+    is_whole |= first.costs.given.runtime.scheduler is Scheduler.STATIC
     if is_whole or len(stages) > 1 or first.copies > 1 or first.costs.segments:
         return nothing
     mixed = np.minimum((own - 1.0) * table.chunks, table.passes(Phase.DECODE))

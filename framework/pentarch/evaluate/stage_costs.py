@@ -4,10 +4,9 @@ All numbers are per device and, for times and energies, weighted by how often on
 row, so that phases are plain sums.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +17,18 @@ from pentarch.evaluate.batches import ask_rows, ask_segment, overrides
 from pentarch.evaluate.peak_work import compulsory_bytes, own_macs, seconds_per_mac
 from pentarch.evaluate.phase_stack import PhaseStack
 from pentarch.evaluate.residency import Residency
+from pentarch.evaluate.table_rows import decode_rows, rows_by_kind
 from pentarch.graph.operators import OperatorKind, Phase
 from pentarch.graph.table import (
     AttentionTable,
     CollectiveTable,
     GemmTable,
     OperatorTable,
-    RowCommon,
     VectorTable,
 )
-from pentarch.hardware.columns import FEW_DESIGNS, Floats
+from pentarch.hardware.columns import FEW_DESIGNS, Floats, found_once
 from pentarch.hardware.machine import MachineTable
-from pentarch.hardware.runtime import Runtime
+from pentarch.hardware.runtime import Runtime, Scheduler
 from pentarch.mapping.assemble import stacked_names
 from pentarch.mapping.compilation import load_sums
 from pentarch.mapping.cost_vector import VectorLoad, is_fused, sum_vector
@@ -50,12 +49,8 @@ from pentarch.mapping.launching import started
 PHASES = (Phase.PREFILL, Phase.DECODE)
 """Order of the phases wherever figures are kept by phase."""
 
-KINDS = (OperatorKind.GEMM, OperatorKind.ATTENTION, OperatorKind.VECTOR, OperatorKind.COLLECTIVE)
-
 IN_A_MODEL = CacheState.layer()
 """What a cache holds when an operator of a query starts."""
-
-R = TypeVar("R", bound=RowCommon)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +76,11 @@ class StageInput:
     repeat each other's work or parts are uneven. Operators that are left out: 1."""
     memo: RowMemo = field(default_factory=RowMemo)
     """What follows from the rows alone."""
+
+    @property
+    def prompts(self) -> Floats | None:
+        """Prompts that a pass of prefill processes at once, shape (N,); `None` for one."""
+        return self.concurrency if self.runtime.scheduler is Scheduler.STATIC else None
 
 
 class KindCosts:
@@ -110,23 +110,32 @@ class KindCosts:
         if sums is not None:
             self.sums = sums
 
-    @cached_property
+    @found_once
     def request(self) -> RowRequest:
         """What the back-end or the engine is asked."""
         return _request(self.given, self.kind, self.rows)
 
     @property
     def weights(self) -> Floats:
-        """Executions by one query, shape (R, 1), or (R, N) where they differ between designs."""
-        executions = self.rows.executions
-        return executions if executions.ndim == 2 else executions[:, None]
+        """Executions by one query, shape (R, 1), or (R, N) where they differ between designs.
 
-    @cached_property
+        Queries that share a pass share its executions.
+        """
+        executions, prompts = self.rows.executions, self.given.prompts
+        own = executions if executions.ndim == 2 else executions[:, None]
+        return own if prompts is None else own / np.where(self.is_decode[:, None], 1.0, prompts)
+
+    @found_once
     def is_decode(self) -> npt.NDArray[np.bool_]:
         """Rows of the decode phase, shape (R,)."""
-        return self.given.memo.of(self.rows, "is decode", lambda: self.rows.is_decode)
+        return decode_rows(self.rows, self.given.memo)
 
-    @cached_property
+    @found_once
+    def phases(self) -> npt.NDArray[np.int64]:
+        """Position of each row's phase in `PHASES`, shape (R,)."""
+        return self.given.memo.of(self.rows, "phases", lambda: self.is_decode.astype(np.int64))
+
+    @found_once
     def useful(self) -> Floats:
         """Share of the rows' multiply-accumulates that is useful, (R, 1)."""
         return self.given.memo.of(self.rows, "useful", self._find_useful, self.given.useful)
@@ -137,7 +146,7 @@ class KindCosts:
         own = self.rows.useful if isinstance(self.rows, GemmTable | AttentionTable) else None
         return found if own is None else found * own[:, None]
 
-    @cached_property
+    @found_once
     def costs(self) -> RowCosts:
         """Their costs for one execution."""
         found = ask_rows(self.given.backend, self.request)
@@ -162,37 +171,37 @@ class KindCosts:
         """
         _ = self.costs
 
-    @cached_property
+    @found_once
     def times(self) -> RowTimes:
         """Their times for one execution at nominal clock."""
         return row_times(self.costs, overlap=self.given.machine.overhead.overlap)
 
-    @cached_property
+    @found_once
     def per_mac_s(self) -> Floats:
         """Time of one multiply-accumulate at the peak that a row runs at, (1, N) or (R, N)."""
         return seconds_per_mac(self.request)
 
-    @cached_property
+    @found_once
     def ideal_s(self) -> Floats:
         """Time of the useful work at the peak it runs at, for one execution, shape (R, N)."""
         return own_macs(self.request) * self.per_mac_s * self.useful
 
-    @cached_property
+    @found_once
     def replicated_s(self) -> Floats:
         """The same of work that other devices of the stage do as well, shape (R, N)."""
         return own_macs(self.request) * self.per_mac_s * (1.0 - self.useful)
 
-    @cached_property
+    @found_once
     def executed_s(self) -> Floats:
         """Time of the executed multiply-accumulates at that peak, for one execution, (R, N)."""
         return self.costs.executed_macs * self.per_mac_s
 
-    @cached_property
+    @found_once
     def compulsory_bytes(self) -> Floats:
         """Weights and cached keys and values that one execution has to fetch from memory, (R, N)."""
         return compulsory_bytes(self.request)
 
-    @cached_property
+    @found_once
     def sums(self) -> RowSums:
         """What one query spends on the rows."""
         energy = self.costs.energy_j
@@ -228,10 +237,14 @@ class KindCosts:
         Returns:
             Shape (2, N) or (2, F N): prefill, decode.
         """
+        door = load_sums().door
+        return self._total(door(values))
+
+    def _total(self, values: Floats) -> Floats:
+        """Return `total` of C-contiguous, writable values."""
         kernels = load_sums()
-        phases = self.given.memo.of(self.rows, "phases", lambda: self.is_decode.astype(np.int64))
         out = np.zeros((len(PHASES), values.shape[1]))
-        kernels.weigh(kernels.door(values), kernels.door(self.weights), phases, out)
+        kernels.weigh(values, kernels.door(self.weights), self.phases, out)
         return out
 
     def totals(self, figures: Sequence[Floats]) -> list[Floats]:
@@ -239,7 +252,7 @@ class KindCosts:
         designs = self.given.machine.length
         if designs > FEW_DESIGNS or self.weights.shape[1] > 1:
             return [self.total(values) for values in figures]
-        every = self.total(np.concatenate(figures, axis=1))
+        every = self._total(np.concatenate(figures, axis=1))
         return [every[:, at : at + designs] for at in range(0, every.shape[1], designs)]
 
     def in_phase(self, phase: Phase) -> npt.NDArray[np.bool_]:
@@ -261,11 +274,10 @@ class StageCosts:
     @property
     def fits(self) -> npt.NDArray[np.bool_]:
         """Designs that can run every row, shape (N,)."""
-        result = np.ones(self.given.machine.length, dtype=np.bool_)
-        for entry in self.kinds:
-            fits = entry.fits
-            if fits is not None:
-                result = np.logical_and(result, fits)
+        fits = [fits for entry in self.kinds if (fits := entry.fits) is not None]
+        if not fits:
+            return np.ones(self.given.machine.length, dtype=np.bool_)
+        result: npt.NDArray[np.bool_] = np.logical_and.reduce(fits, axis=0)
         return result
 
     @property
@@ -277,9 +289,17 @@ class StageCosts:
         """Return the time of a phase for one query's passes at nominal clock, shape (N,)."""
         if phase in self.segments:
             return self.segments[phase].pass_s * self.passes(phase)
-        total = np.zeros(self.given.machine.length)
-        for entry in self.kinds:
-            total = total + entry.sums.busy_s[PHASES.index(phase)]
+        busy: Floats = self._busy_s[PHASES.index(phase)]
+        return busy
+
+    @found_once
+    def _busy_s(self) -> Floats:
+        """Time of the rows of all kinds at nominal clock by phase, shape (2, N)."""
+        if not self.kinds:
+            return np.zeros((len(PHASES), self.given.machine.length))
+        total: Floats = self.kinds[0].sums.busy_s
+        for entry in self.kinds[1:]:
+            total = total + entry.sums.busy_s
         return total
 
     def passes(self, phase: Phase) -> float:
@@ -326,41 +346,53 @@ class StageCosts:
 
     def phase_energy(self, phase: Phase) -> dict[str, Floats | None]:
         """Return the dynamic energy of a phase by component in joules, shape (N,) each."""
+        row = PHASES.index(phase)
+        return {
+            name: None if joules is None else joules[row] for name, joules in self._energy_j.items()
+        }
+
+    @found_once
+    def _energy_j(self) -> dict[str, Floats | None]:
+        """Dynamic energy of the rows of all kinds by component and phase, shape (2, N) each."""
         result: dict[str, Floats | None] = {}
         for entry in self.kinds:
             for name, joules in entry.sums.energy_j.items():
-                if joules is None or (name in result and result[name] is None):
+                previous = result.get(name)
+                if joules is None or (previous is None and name in result):
                     result[name] = None
-                    continue
-                part, previous = joules[PHASES.index(phase)], result.get(name)
-                result[name] = part if previous is None else previous + part
+                else:
+                    result[name] = joules if previous is None else previous + joules
         return result
 
-    @cached_property
+    @found_once
     def ideal_s(self) -> Floats:
         """Time of a query's useful work at the peak it runs at, by phase, shape (2, N)."""
         return self._at_peak[0]
 
-    @cached_property
+    @found_once
     def executed_s(self) -> Floats:
         """Time of a query's executed multiply-accumulates at that peak, by phase, shape (2, N)."""
         return self._at_peak[1]
 
-    @cached_property
+    @found_once
     def compulsory_bytes(self) -> Floats:
         """Bytes that a query has to fetch from memory, by phase, shape (2, N)."""
         return self._at_peak[2]
 
-    @cached_property
+    @found_once
     def _at_peak(self) -> tuple[Floats, ...]:
         """Sums over the rows that multiply: ideal and executed time, compulsory bytes."""
-        totals = tuple(np.zeros((len(PHASES), self.given.machine.length)) for _ in range(3))
-        for entry in self.kinds:
-            if entry.multiplies:
-                figures = (entry.ideal_s, entry.executed_s, entry.compulsory_bytes)
-                for total, part in zip(totals, entry.totals(figures), strict=True):
-                    total += part
-        return totals
+        parts = [
+            entry.totals((entry.ideal_s, entry.executed_s, entry.compulsory_bytes))
+            for entry in self.kinds
+            if entry.multiplies
+        ]
+        if not parts:
+            return tuple(np.zeros((len(PHASES), self.given.machine.length)) for _ in range(3))
+        first, *others = parts
+        for part in others:
+            first = [total + more for total, more in zip(first, part, strict=True)]
+        return tuple(first)
 
 
 def cost_stage(given: StageInput) -> StageCosts:
@@ -374,12 +406,13 @@ def cost_stage(given: StageInput) -> StageCosts:
     """
     if not overrides(given.backend, "cost_segment"):
         return StageCosts(
-            given=given, kinds=tuple(_cost_kind(given, kind, rows) for kind, rows in _rows(given))
+            given=given,
+            kinds=tuple(_cost_kind(given, kind, rows) for kind, rows in rows_by_kind(given.table)),
         )
     kinds: list[KindCosts] = []
     segments: dict[Phase, SegmentCosts] = {}
     for phase in (Phase.PREFILL, Phase.DECODE):
-        found = tuple(_rows(given, phase))
+        found = tuple(rows_by_kind(given.table, phase))
         requests = tuple(_request(given, kind, rows) for kind, rows in found)
         segment = None
         if requests:
@@ -399,33 +432,9 @@ def cost_stage(given: StageInput) -> StageCosts:
     return StageCosts(given=given, kinds=tuple(kinds), segments=segments)
 
 
-def select_rows(rows: R, kept: npt.NDArray[np.intp]) -> R:
-    """Return some rows of a table; every column has one entry per row."""
-    changes: dict[str, Any] = {}
-    for column in fields(rows):
-        values = getattr(rows, column.name)
-        if isinstance(values, np.ndarray):
-            changes[column.name] = values[kept]
-        elif isinstance(values, tuple):
-            changes[column.name] = tuple(values[index] for index in kept)
-    return replace(rows, **changes)
-
-
-def _rows(given: StageInput, phase: Phase | None = None) -> Iterator[tuple[OperatorKind, AnyRows]]:
-    """Yield the rows of all kinds that have some, of one phase or of both."""
-    for kind in KINDS:
-        rows: AnyRows = given.table.rows_of(kind)
-        if phase is not None and rows.names:
-            rows = select_rows(rows, np.flatnonzero(rows.is_decode == (phase is Phase.DECODE)))
-        if rows.names:
-            yield kind, rows
-
-
 def _cost_kind(given: StageInput, kind: OperatorKind, rows: AnyRows) -> KindCosts:
-    if isinstance(rows, VectorTable):
-        sums = _quick_sums(given, rows)
-        if sums is not None:
-            return KindCosts(given, kind, rows, sums=sums)
+    if isinstance(rows, VectorTable) and (sums := _quick_sums(given, rows)) is not None:
+        return KindCosts(given, kind, rows, sums=sums)
     found = KindCosts(given, kind, rows)
     found.find()  # what is wrong with a cost is said here, not where a figure is first asked for
     return found
@@ -434,7 +443,8 @@ def _cost_kind(given: StageInput, kind: OperatorKind, rows: AnyRows) -> KindCost
 def _quick_sums(given: StageInput, rows: VectorTable) -> RowSums | None:
     """Return the sums over vector rows that the engine costs, or `None` where rows are needed."""
     backend = given.backend
-    if overrides(backend, "cost_rows") or OperatorKind.VECTOR not in backend.operators:
+    is_asked = overrides(backend, "cost_rows") or OperatorKind.VECTOR not in backend.operators
+    if is_asked or given.prompts is not None:
         return None
     load = VectorLoad(
         concurrency=given.concurrency, resident_kv=given.residency.kv_share,
@@ -463,9 +473,12 @@ def _check_pass(given: StageInput, request: RowRequest, segment: SegmentCosts) -
 
 
 def _request(given: StageInput, kind: OperatorKind, rows: AnyRows) -> RowRequest:
-    sequences = np.where(rows.is_decode[:, None], given.concurrency[None, :], 1.0)
-    residency = given.residency
-    routed = rows.experts > 0 if isinstance(rows, GemmTable) else None
+    is_decode, residency = decode_rows(rows, given.memo), given.residency
+    prompts = 1.0 if given.prompts is None else given.prompts
+    sequences = np.where(is_decode[:, None], given.concurrency, prompts)
+    routed = None
+    if isinstance(rows, GemmTable):
+        routed = given.memo.of(rows, "routed", partial(np.greater, rows.experts, 0.0))
     return RowRequest(
         kind=kind, rows=rows, sequences=sequences, machine=given.machine, runtime=given.runtime,
         reserved_bytes=residency.reserved, store=given.store, memo=given.memo,

@@ -56,11 +56,15 @@ def run_stage(
         is_first: Whether a forward pass begins here: its fixed time is counted once.
     """
     machine, runtime = costs.given.machine, costs.given.runtime
-    step = (machine.overhead.step_s + runtime.step_s) * (1.0 if is_first else 0.0)
+    once = 1.0 if is_first else 0.0
+    step = (machine.overhead.step_s + runtime.step_s) * once
+    each = runtime.sequence_s * once * costs.given.concurrency
+    shared = 1.0 if costs.given.prompts is None else costs.given.prompts
+    steps = {Phase.PREFILL: step / shared, Phase.DECODE: step + each}
     phases = {
         phase: cap_phase(
             PhaseLoad(
-                busy_s=costs.busy_s(phase), step_s=step * costs.passes(phase),
+                busy_s=costs.busy_s(phase), step_s=steps[phase] * costs.passes(phase),
                 energy_j=costs.phase_energy(phase), stack=partial(costs.stack, phase),
             ),
             machine,

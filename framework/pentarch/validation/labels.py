@@ -13,7 +13,7 @@ _ENDINGS = re.compile(r"-(instruct|chat|hf|it|fp8|nvfp4|fp4|base|edge|99(\.9)?|v
 _WORKLOADS: Mapping[str, str] = MappingProxyType(
     {
         "bert-large": "bert-large", "gpt2-large": "gpt2-large", "gpt3-27": "gpt3-2.7b",
-        "gpt3-xl": "gpt3-xl", "opt-13": "opt-1.3b", "gptj": "gpt-j-6b", "gpt-j": "gpt-j-6b",
+        "gpt3-xl": "gpt3-xl-3072", "opt-13": "opt-1.3b", "gptj": "gpt-j-6b", "gpt-j": "gpt-j-6b",
         "llama2-70b": "llama-2-70b", "llama2-7b": "llama-2-7b", "llama3.1-8b": "llama-3.1-8b",
         "llama3.1-405b": "llama-3.1-405b", "meta-llama-3-8b": "llama-3-8b",
         "meta-llama-3-70b": "llama-3-70b", "bloomz-7b": "bloom-7b1", "bloomz-176b": "bloom-176b",

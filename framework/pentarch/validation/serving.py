@@ -12,7 +12,7 @@ from pentarch.validation.kernels import subset_of
 from pentarch.validation.labels import format_name, plain_label, runtime_name
 from pentarch.validation.lines import Line
 from pentarch.validation.rows import Unscored
-from pentarch.validation.runs import Deployment, Limits, RunRow, known_workload
+from pentarch.validation.runs import Deployment, Limits, Protocol, RunRow, known_workload
 from pentarch.workload.query import Precisions
 
 if TYPE_CHECKING:
@@ -26,6 +26,34 @@ DEFAULT_LENGTH = 128
 """Tokens of prompt and output where a published row leaves them out, as llama.cpp's own benchmark has."""
 
 
+ROUNDS = 10.0
+"""Queries of a run per client, which InferenceX's scripts and NVIDIA's accuracy runs state (num-prompts
+= 10 x concurrency); taken for the sources that state none."""
+
+SPREAD = 0.9
+"""Mean of the lengths where they are drawn evenly from 0.8 to 1 of the stated one, as InferenceX has
+them (random_range_ratio 0.8)."""
+
+INFERENCEX = Protocol(rounds=ROUNDS, polls=((1, 10.0), (16, 30.0)))
+"""How InferenceX sends queries. Its SGLang scripts set scheduler-recv-interval to 10, from 16 clients
+on to 30; first tokens come one such interval late."""
+
+SOURCES: Mapping[str, tuple[float, Protocol]] = MappingProxyType(
+    {
+        "dated-csv": (SPREAD, INFERENCEX),
+        "db-dump": (SPREAD, INFERENCEX),
+        "gap-analysis": (1.0, Protocol(rounds=ROUNDS, in_step=True, step_prompts=2.0)),
+    }
+)
+"""Column source_class of a serving sweep -> (mean length / stated length, how queries are sent).
+
+The gap analyses have queries of one length. An exact simulation of them in steps, ten for each
+client, gives their times to the first token at 8 to 128 clients, 4 to 12 prefills whatever the
+length of the prompt, with a token budget of two prompts and with no other.
+"""
+
+UNEVEN = "tensor parallelism over a number of devices that does not divide the heads"
+
 _UNPREDICTED: Mapping[str, str] = MappingProxyType(
     {
         "attention_dp_size": "attention data parallelism",
@@ -33,6 +61,12 @@ _UNPREDICTED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Columns of a serving sweep that must be 1, and what they mean."""
+
+_PUBLISHED_EXPERTS: Mapping[str, str] = MappingProxyType(
+    {"gpt-oss-20b": "mxfp4", "gpt-oss-120b": "mxfp4"}
+)
+"""Workload -> format of its experts, where checkpoints are published in one 4-bit format only:
+whatever 4-bit format a row states is that one (OpenAI, gpt-oss-120b and gpt-oss-20b model card, 2025)."""
 
 
 def serving_rows(
@@ -44,45 +78,85 @@ def serving_rows(
         FieldError: A size or time is missing or wrong, or a format is unknown.
     """
     for line in lines:
-        model, mode = line.text("model_path"), line.text("mode")
-        quantized = (line.get("gemm_quant_mode") or "").strip() or "bf16"
         try:
-            _only(mode == "agg", "not predicted", f"{mode} serving")
-            for column, what in _UNPREDICTED.items():
-                _only((line.number_or_none(column) or 1.0) <= 1.0, "not predicted", what)
-            load = line.number_or_none("replica_batch") or line.number_or_none("concurrency")
-            _only(load is not None, "not recorded", "concurrency")
-            workload = known_workload(library, model)
+            yield from _serving_rows(line, file, library)
         except LookupError as error:
             yield Unscored(file, str(error.args[0]), str(error.args[1]), 2)
+
+
+def _serving_rows(line: Line, file: str, library: "Library") -> Iterator[RunRow | Unscored]:
+    from pentarch.workload.formats import number_format
+
+    model, mode, stack = line.text("model_path"), line.text("mode"), line.text("backend")
+    word = (line.get("gemm_quant_mode") or "").strip() or "bf16"
+    _only(mode == "agg", "not predicted", f"{mode} serving")
+    for column, what in _UNPREDICTED.items():
+        _only((line.number_or_none(column) or 1.0) <= 1.0, "not predicted", what)
+    clients = line.number_or_none("concurrency")
+    load = line.number_or_none("replica_batch") or clients
+    if load is None:
+        raise LookupError("not recorded", "concurrency")
+    workload = known_workload(library, model)
+    tensor, pipeline = int(line.positive("tp_size")), int(line.positive("pp_size"))
+    _only(_can_cut(library, workload, tensor), "not predicted", UNEVEN)
+    precisions = _served_precisions(line, word)
+    if number_format(precisions.weights).bits < NARROW_BITS:
+        precisions = precisions.replace(experts=_PUBLISHED_EXPERTS.get(workload))
+    source = line.get("source_class") or ""
+    lengths, protocol = SOURCES.get(source, (1.0, Protocol(rounds=ROUNDS)))
+    deployment = Deployment(
+        workload=workload, device=_device(library, line.text("device")),
+        devices=tensor * pipeline, tensor=tensor, pipeline=pipeline,
+        runtime=runtime_name(library, stack) or stack, precisions=precisions,
+        prompt_tokens=max(round(lengths * line.positive("isl")), 1),
+        output_tokens=max(round(lengths * line.positive("osl")), 1),
+    )  # fmt: skip
+    for metric in ("ttft", "tpot"):
+        if line.number_or_none(f"{metric}_ms") is None:
             continue
-        tensor, pipeline = int(line.positive("tp_size")), int(line.positive("pp_size"))
-        stack = line.text("backend")
-        deployment = Deployment(
-            workload=workload, device=_device(library, line.text("device")),
-            devices=tensor * pipeline, tensor=tensor, pipeline=pipeline,
-            runtime=runtime_name(library, stack) or stack, precisions=_precisions(line, quantized),
-            prompt_tokens=int(line.positive("isl")), output_tokens=int(line.positive("osl")),
+        if metric == "ttft" and clients is None:
+            yield Unscored(file, "not recorded", "concurrency of a time to first token")
+            continue
+        yield RunRow(
+            file=file, device=line.text("device"), subset=subset_of(line.flags()),
+            label=(f"{model} {stack} tp{tensor} {line['isl']}+{line['osl']} tokens, "
+                   f"concurrency {load:g}"),
+            precision=word, metric=metric, figure=metric, measured=line.seconds(f"{metric}_ms"),
+            deployments=(deployment,), concurrency=int(load), framework=stack, may_queue=True,
+            protocol=protocol,
         )  # fmt: skip
-        for metric in ("ttft", "tpot"):
-            if line.number_or_none(f"{metric}_ms") is None:
-                continue
-            yield RunRow(
-                file=file, device=line.text("device"), subset=subset_of(line.flags()),
-                label=(f"{model} {stack} tp{tensor} {line['isl']}+{line['osl']} tokens, "
-                       f"concurrency {load:g}"),
-                precision=quantized, metric=metric, figure=metric,
-                measured=line.seconds(f"{metric}_ms"), deployments=(deployment,),
-                concurrency=int(load or 1), framework=stack,
-                may_queue=metric == "tpot",
-            )  # fmt: skip
+
+
+def _can_cut(library: "Library", workload: str, ways: int) -> bool:
+    """Return whether tensor parallelism cuts a model's query heads evenly, as every stack demands."""
+    groups = library.workload(workload).layers
+    heads = {group.layer.attention.heads for group in groups}
+    return all(count % ways == 0 for count in heads)
+
+
+def _served_precisions(line: Line, word: str, activations: str = "") -> Precisions:
+    """Return the formats of a model on a serving stack.
+
+    Activations that are not quantized keep one 16-bit format through the model, the KV cache
+    included, and the LM head of a quantized checkpoint stays as wide.
+    """
+    from pentarch.workload.formats import number_format
+
+    found = _precisions(line, word, activations)
+    narrow = number_format(found.weights).bits <= NARROW_BITS
+    head = "bf16" if narrow else None
+    if number_format(found.activations).bits <= NARROW_BITS:
+        return found.replace(lm_head=head)
+    wide = "bf16" if narrow else found.activations
+    return found.replace(activations=wide, kv=wide, hidden=wide, lm_head=head)
 
 
 def sweep_rows(lines: Sequence[Line], file: str, library: "Library") -> Iterator[RunRow | Unscored]:
     """Yield TTFT, inter-token latency and throughput of a sweep over lengths and loads.
 
     The TTFT of several queries contains queueing: those rows are flagged. The file does not record
-    the software; TensorRT-LLM is assumed, since the figures are credited to NVIDIA.
+    the software; TensorRT-LLM is assumed, since the figures are credited to NVIDIA. All queries are
+    of one length and keep in step.
 
     Raises:
         FieldError: A size or time is missing or wrong, or a format is unknown.
@@ -97,7 +171,7 @@ def sweep_rows(lines: Sequence[Line], file: str, library: "Library") -> Iterator
         word = line.text("dtype")
         deployment = Deployment(
             workload=workload, device=_device(library, line.text("device")), devices=devices,
-            tensor=devices, pipeline=1, runtime="trtllm", precisions=_precisions(line, word),
+            tensor=devices, pipeline=1, runtime="trtllm", precisions=_served_precisions(line, word),
             prompt_tokens=int(line.positive("prompt_tokens")),
             output_tokens=int(line.positive("output_tokens")),
         )  # fmt: skip
@@ -112,7 +186,7 @@ def sweep_rows(lines: Sequence[Line], file: str, library: "Library") -> Iterator
                 label=(f"{line['model']} {line['prompt_tokens']}+{line['output_tokens']} tokens, "
                        f"concurrency {load}"),
                 subset="flagged" if queued else subset_of(line.flags()), precision=word,
-                deployments=(deployment,), concurrency=load,
+                deployments=(deployment,), concurrency=load, protocol=Protocol(in_step=True),
             )  # fmt: skip
 
 
@@ -165,6 +239,22 @@ def mlperf_rows(
             yield Unscored(file, str(error.args[0]), str(error.args[1]))
 
 
+MLPERF_QUANTIZED: Mapping[str, str] = MappingProxyType(
+    {"H100": "fp8", "H200": "fp8", "GH200": "fp8", "B200": "nvfp4"}
+)
+"""Part of an accelerator's name -> format in which NVIDIA's implementation runs what its submissions
+call fp16: its configurations of round 4.1 say precision "fp16" and use_fp8 on every Hopper system
+(inference_results_v4.1, closed/NVIDIA/configs/llama2-70b), and 0.87 of the fp16 peak would be needed
+otherwise. For B200 of that round the format is recalled from NVIDIA's announcement."""
+
+
+def _mlperf_format(stated: str, accelerator: str, software: str) -> str:
+    if stated != "fp16" or "tensorrt" not in software.lower():
+        return stated
+    named = (form for part, form in MLPERF_QUANTIZED.items() if part in accelerator)
+    return next(named, stated)
+
+
 def _mlperf_row(line: Line, file: str, library: "Library") -> RunRow:
     model, scenario, unit = line.text("model"), line.text("scenario"), line.text("unit")
     known = next((name for name in MLPERF_TOKENS if model.startswith(name)), None)
@@ -180,13 +270,15 @@ def _mlperf_row(line: Line, file: str, library: "Library") -> RunRow:
             where=line.where, path="unit", problem=f"found {unit!r}",
             expected=", ".join(_MLPERF_UNITS),
         )  # fmt: skip
-    word, software = line.text("weight_dtype"), line.get("software") or ""
+    stated, software = line.text("weight_dtype"), line.get("software") or ""
+    word = _mlperf_format(stated, accelerator, software)
     weights = format_name(word)
     _only(weights is not None, "unknown format", word)
     runtime = _runtime_in(library, software)
     _only(runtime is not None, "unknown software", software)
     prompt, output = MLPERF_TOKENS[str(known)]
-    metric, figure, factor = _MLPERF_UNITS[unit]
+    # Interactive results are tokens; some say Queries/s, which no device could compute.
+    metric, figure, factor = _MLPERF_UNITS["Tokens/s" if scenario == "Interactive" else unit]
     device = _device(library, accelerator)
     degrees = [ways for ways in (1, 2, 4, 8) if each % ways == 0]
     deployments = tuple(
@@ -197,7 +289,7 @@ def _mlperf_row(line: Line, file: str, library: "Library") -> RunRow:
             tensor=ways,
             pipeline=1,
             runtime=str(runtime),
-            precisions=_precisions(line, word),
+            precisions=(_served_precisions if runtime in SERVING else _precisions)(line, word),
             prompt_tokens=prompt,
             output_tokens=output,
         )
@@ -205,7 +297,7 @@ def _mlperf_row(line: Line, file: str, library: "Library") -> RunRow:
     )
     return RunRow(
         file=file, label=f"{line['id']} {model} {scenario} {devices}x {accelerator}",
-        device=accelerator, subset="main", precision=word, metric=metric, figure=figure,
+        device=accelerator, subset="main", precision=stated, metric=metric, figure=figure,
         measured=line.positive("result") * factor, deployments=deployments,
         concurrency=1 if scenario == "SingleStream" else None, framework=str(runtime),
         limits=MLPERF_LIMITS.get((str(known), scenario), Limits()),
@@ -266,6 +358,7 @@ def _published_row(line: Line, file: str, library: "Library") -> RunRow:
     parallel = line.get("parallelism") or ""
     stated = int(parallel[2:]) if parallel.startswith("TP") and parallel[2:].isdigit() else None
     name, figure = PUBLISHED[tag, metric]
+    formats = _served_precisions if runtime in SERVING else _precisions
     is_served = runtime in SERVING and tag in ("out_e2e", "total_in_out", "power")
     chooses = batch is None and is_served
     degrees = [stated or devices]
@@ -279,7 +372,7 @@ def _published_row(line: Line, file: str, library: "Library") -> RunRow:
             tensor=ways,
             pipeline=1,
             runtime=str(runtime),
-            precisions=_precisions(line, word, line.get("act_dtype") or ""),
+            precisions=formats(line, word, line.get("act_dtype") or ""),
             prompt_tokens=prompt,
             output_tokens=output,
         )

@@ -1,19 +1,18 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pentarch.errors import FieldError
 from pentarch.validation.aic import (
     attention_rows,
     collective_rows,
-    expert_loads,
     gemm_rows,
     moe_rows,
     routed,
 )
 from pentarch.validation.kernels import AttentionPart, GemmPart, VectorPart, subset_of
 from pentarch.validation.lines import Line, read_lines
+from pentarch.validation.routing_draws import RankLoad
 
 MEASURED = Path(__file__).parents[2] / "validation" / "data" / "measured"
 
@@ -90,26 +89,20 @@ def moe_line(**values: object) -> Line:
 
 
 def test_balanced_routing_by_hand() -> None:
-    assert routed(moe_line()) == (8.0, 8.0)  # one token visits eight experts
-    visited, work = routed(moe_line(num_tokens=1024, moe_ep_size=2))
-    assert (visited, work) == (64.0, 1024 * 8 / 2)
+    assert routed(moe_line()) == RankLoad(8.0, 8.0)  # one token visits eight experts
+    assert routed(moe_line(num_tokens=1024, moe_ep_size=2)) == RankLoad(64.0, 1024 * 8 / 2)
 
 
 def test_skewed_routing_loads_one_rank_more_and_visits_fewer_experts() -> None:
     flat = routed(moe_line(num_tokens=64, moe_ep_size=4))
     skewed = routed(moe_line(num_tokens=64, moe_ep_size=4, distribution="power_law_1.2"))
-    assert skewed[1] > flat[1]
-    assert skewed[0] < flat[0]
+    assert skewed.pairs > flat.pairs
+    assert skewed.visited < flat.visited
 
 
-def test_loads_of_a_power_law_add_up_and_none_exceeds_the_tokens() -> None:
-    found = expert_loads(
-        moe_line(distribution="power_law_1.01"), experts=128, tokens=4096.0, copies=32768.0
-    )
-    assert np.all(np.diff(found) <= 0)
-    assert found.max() <= 4096
-    assert found.sum() == pytest.approx(32768, rel=0.05)
-    assert found[0] / found[-1] > 100
+def test_kernels_with_the_older_benchmark_got_its_routing() -> None:
+    few = {"num_experts": 256, "moe_ep_size": 8, "distribution": "power_law_1.2"}
+    assert routed(moe_line(**few, kernel="vllm_fused_moe")) == RankLoad(8.0, 8.0)
 
 
 def test_a_mixture_of_experts_is_two_grouped_gemms_with_what_lies_between() -> None:
@@ -122,6 +115,50 @@ def test_a_mixture_of_experts_is_two_grouped_gemms_with_what_lies_between() -> N
     assert isinstance(act, VectorPart)
     assert isinstance(combine, VectorPart)
     assert combine.bytes_out == 256 * 2048 * 2
+
+
+def gemms(**values: object) -> tuple[GemmPart, GemmPart]:
+    (row,) = moe_rows([moe_line(**values)], "f.csv")
+    up, down = (part for part in row.parts if isinstance(part, GemmPart))
+    return up, down
+
+
+def vectors(**values: object) -> dict[str, VectorPart]:
+    (row,) = moe_rows([moe_line(**values)], "f.csv")
+    return {part.function: part for part in row.parts if isinstance(part, VectorPart)}
+
+
+def test_experts_have_the_function_of_the_model_whose_shape_they_have() -> None:
+    nemotron = {"hidden_size": 2688, "inter_size": 1856, "num_experts": 128}
+    up, down = gemms(**nemotron)
+    assert (up.activation, down.activation) == ("relu_squared", "relu_squared")
+    assert (up.n, down.k) == (1856, 1856)  # nothing multiplies it: one product, not two
+    gemma = gemms(hidden_size=2816, inter_size=704, num_experts=128)
+    assert (gemma[0].activation, gemma[0].n) == ("gelu_multiply", 2 * 704)
+    assert gemms()[0].activation == "silu_multiply"
+    # The bare function ran its default whatever the model.
+    bare = gemms(**nemotron, kernel="vllm_fused_moe")
+    assert (bare[0].activation, bare[0].n) == ("silu_multiply", 2 * 1856)
+
+
+def test_some_kernels_pass_rows_of_absent_experts_on() -> None:
+    shape = {"num_tokens": 1024, "moe_ep_size": 4}
+    plain, filling = vectors(**shape), vectors(**shape, kernel="vllm_x_triton_y")
+    pairs, mine, inner, hidden = 1024 * 8, 1024 * 2, 768, 2048
+    assert plain["silu_multiply"].bytes_in == 2 * mine * 2 * inner
+    assert filling["silu_multiply"].bytes_in == 2 * pairs * 2 * inner
+    zeros = 2 * (pairs - mine) * (2 * inner + hidden)
+    assert filling["silu_multiply"].bytes_out == 2 * pairs * inner + zeros
+    assert filling["combine"].bytes_in == 2 * pairs * hidden
+
+
+def test_some_kernels_apply_the_function_within_the_first_product() -> None:
+    fused = vectors(dtype="fp8", kernel="vllm_flashinfer_trtllm_x", num_tokens=64)
+    assert list(fused) == ["quantize", "combine"]
+    assert fused["quantize"].convert == 64 * 2048
+    assert gemms(dtype="fp8", kernel="vllm_flashinfer_trtllm_x")[0].out_format == "fp8"
+    apart = vectors(dtype="fp8_block", kernel="vllm_flashinfer_trtllm_x")
+    assert "silu_multiply" in apart
 
 
 def test_an_unknown_distribution_or_library_is_named() -> None:

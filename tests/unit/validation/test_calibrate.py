@@ -12,8 +12,10 @@ from pentarch.documents import read_document
 from pentarch.errors import InputError, UnknownNameError
 from pentarch.hardware.calibration import Calibration, CalibrationStore
 from pentarch.hardware.columns import Floats
+from pentarch.hardware.kernel_set import KernelOperator, KernelSet
 from pentarch.hardware.priors import Prior
 from pentarch.hardware.reading import read_model
+from pentarch.hardware.runtime import Runtime
 from pentarch.validation.calibrate import FitRequest, calibrate_device
 from pentarch.validation.calibrate_runtime import calibrate_runtime, changed_runtime
 from pentarch.validation.calibration_file import calibration_text
@@ -292,7 +294,28 @@ class TestRuntime:
                 synthetic(library, {}), "oneccl", library, FitRequest(name="made", date=DAY)
             )
 
-    def test_every_prior_names_a_figure_that_can_be_changed(self, library: Library) -> None:
-        stack = library.runtime("vllm")
-        for name, one in runtime_priors(stack).items():
-            assert changed_runtime(stack, {name: one.value}) is not None
+    @pytest.mark.parametrize("name", ["vllm", "framework-eager"])
+    def test_every_prior_names_a_figure_that_can_be_changed(
+        self, library: Library, name: str
+    ) -> None:
+        stack = library.runtime(name)
+        for parameter, one in runtime_priors(stack).items():
+            assert changed_runtime(stack, {parameter: one.value}) is not None
+
+    def test_how_fast_a_tile_is_fed_is_expected_to_be_what_the_stack_states(self) -> None:
+        stack = Runtime(
+            name="made",
+            kernels=(
+                KernelSet(operator=KernelOperator.BATCHED, feed_per_mac=0.2, scattered=0.5),
+                KernelSet(operator=KernelOperator.GEMM, feed_per_mac=0.1),
+                KernelSet(operator=KernelOperator.MOE),
+            ),
+        )
+        priors = runtime_priors(stack)
+        head = "kernels.batched/*/*/*"
+        assert priors[f"{head}.feed_per_mac"].value == 0.2
+        assert priors["kernels.gemm/*/*/*.feed_per_mac"].value == 0.1
+        # That of reading again is the one of all stacks, and nothing that none states is fitted.
+        assert priors[f"{head}.scattered"].value == 0.2
+        assert "kernels.gemm/*/*/*.scattered" not in priors
+        assert not any("moe" in name and "feed" in name for name in priors)

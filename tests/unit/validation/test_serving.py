@@ -5,10 +5,19 @@ import pytest
 
 from pentarch.catalog import default_library
 from pentarch.errors import FieldError
+from pentarch.hardware.runtime import Runtime, Scheduler
 from pentarch.validation.labels import format_name, plain_label, runtime_name, workload_name
 from pentarch.validation.lines import Line, read_lines
 from pentarch.validation.rows import Unscored
-from pentarch.validation.runs import Deployment, Limits, RunPredictor, RunRow, figures
+from pentarch.validation.runs import (
+    Deployment,
+    Limits,
+    Protocol,
+    RunPredictor,
+    RunRow,
+    figures,
+    measured_as,
+)
 from pentarch.validation.serving import mlperf_rows, published_rows, serving_rows, sweep_rows
 from pentarch.workload.query import Precisions
 
@@ -111,6 +120,11 @@ def serving_line(**values: object) -> Line:
         ({"attention_dp_size": 8}, "not predicted", "attention data parallelism"),
         ({"moe_ep_size": 8}, "not predicted", "expert parallelism"),
         ({"model_path": "who/knows"}, "unknown workload", "who/knows"),
+        (
+            {"tp_size": 12},
+            "not predicted",
+            "tensor parallelism over a number of devices that does not divide the heads",
+        ),
     ],
 )
 def test_what_is_not_predicted_is_counted(
@@ -130,6 +144,99 @@ def test_a_serving_row_says_how_it_was_run() -> None:
     assert (ttft.measured, tpot.measured, ttft.subset) == (0.1, 0.01, "flagged")
     with pytest.raises(FieldError, match="line 2"):
         list(serving_rows([serving_line(gemm_quant_mode="fp9")], "f.csv", default_library()))
+
+
+def test_a_row_without_its_clients_has_no_first_token_to_compare() -> None:
+    line = serving_line(concurrency="", replica_batch=16)
+    ttft, tpot = serving_rows([line], "f.csv", default_library())
+    assert ttft == Unscored("f.csv", "not recorded", "concurrency of a time to first token")
+    assert isinstance(tpot, RunRow)
+    assert tpot.concurrency == 16
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt", "in_step"),
+    [("dated-csv", 922, False), ("db-dump", 922, False), ("gap-analysis", 1024, True)],
+)
+def test_sources_differ_in_lengths_and_in_what_keeps_in_step(
+    source: str, prompt: int, in_step: bool
+) -> None:
+    """Lengths drawn evenly from 0.8 to 1 of the stated one have a mean of 0.9."""
+    ttft, _ = serving_rows([serving_line(source_class=source)], "f.csv", default_library())
+    assert isinstance(ttft, RunRow)
+    assert ttft.deployments[0].prompt_tokens == prompt
+    assert ttft.protocol.in_step is in_step
+    assert ttft.protocol.rounds == 10
+
+
+FOUND = {"ttft": 0.1, "query": 11.0, "prefill": 0.1, "decode": 0.5}
+"""t_p = 100 ms, ten decode steps of 50 ms; latencies of a long loop."""
+
+
+def test_a_short_run_counts_its_first_burst() -> None:
+    # 4 prompts in one pass: all first tokens after 0.4 s. Of two rounds one waits 0.4 s, one 0.1 s.
+    stack = Runtime(name="s", scheduler=Scheduler.MIXED)
+    first, pace = measured_as(Protocol(rounds=2.0), deployment(), stack, FOUND, load=4)
+    assert first == pytest.approx(0.25)
+    assert pace == pytest.approx((11.0 - 0.25) / 10)
+
+
+def test_a_budget_of_two_prompts_makes_groups_of_two() -> None:
+    # In step, 4 clients, 2 a pass: 0.2 s for the pass, half of the queries wait for another one.
+    stack = Runtime(name="s", scheduler=Scheduler.MIXED, step_tokens=100_000)
+    protocol = Protocol(in_step=True, step_prompts=2.0)
+    first, _ = measured_as(protocol, deployment(), stack, FOUND, load=4)
+    assert first == pytest.approx(0.2 + 0.5 * 0.2 + 0.05, rel=0.01)
+    whole, _ = measured_as(Protocol(in_step=True), deployment(), stack, FOUND, load=4)
+    assert whole == pytest.approx(0.4 + 0.05)
+
+
+def test_new_queries_wait_for_the_next_look_where_prompts_go_first() -> None:
+    stack = Runtime(name="s", scheduler=Scheduler.PREFILL_FIRST)
+    protocol = Protocol(polls=((1, 10.0), (16, 30.0)))
+    few, _ = measured_as(protocol, deployment(), stack, FOUND, load=15)
+    many, _ = measured_as(protocol, deployment(), stack, FOUND, load=16)
+    assert few == pytest.approx(0.1 + 10 * 0.05)
+    assert many == pytest.approx(0.1 + 30 * 0.05)
+
+
+def test_queries_without_a_place_wait_for_one() -> None:
+    long = {"prompt_tokens": 8192, "output_tokens": 64}
+    changes = {"metric": "ttft", "protocol": Protocol(rounds=10.0), "may_queue": True}
+    rows = [
+        RunRow(**{
+            **{name: getattr(run(load, "ttft", **long), name) for name in RunRow.__slots__},
+            **changes,
+        })
+        for load in (16, 512)
+    ]  # fmt: skip
+    few, many = RunPredictor(default_library()).predict(rows)
+    assert isinstance(few, float)
+    assert isinstance(many, float)
+    assert many > 10 * few
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "software", "precision"),
+    [
+        ("NVIDIA H100-SXM-80GB", "TensorRT 10.2 CUDA 12.4", "fp8"),
+        ("NVIDIA H100-SXM-80GB", "vLLM 0.6", "fp16"),
+        ("NVIDIA A100-SXM-80GB", "TensorRT 10.2", "fp16"),
+    ],
+)
+def test_what_nvidia_calls_fp16_runs_quantized_on_hopper(
+    accelerator: str, software: str, precision: str
+) -> None:
+    line = Line(
+        {"division": "closed", "model": "llama2-70b-99", "scenario": "Offline", "unit": "Tokens/s",
+         "accelerator": accelerator, "processor": "", "accel_per_node": "8", "cpu_per_node": "2",
+         "nodes": "1", "weight_dtype": "fp16", "software": software, "id": "1", "result": "100"},
+        where="f.csv, line 2",
+    )  # fmt: skip
+    (row,) = mlperf_rows([line], "f.csv", default_library())
+    assert isinstance(row, RunRow)
+    assert row.deployments[0].precisions.weights == precision
+    assert row.precision == "fp16"
 
 
 def test_mlperf_rows_of_the_open_division_are_left_out() -> None:
