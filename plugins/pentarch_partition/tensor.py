@@ -2,7 +2,8 @@
 
 The cut of Shoeybi et al., Megatron-LM, 2019, section 3: projections into heads and into the
 feed-forward hidden layer are cut by columns, those out of them by rows, so that each block needs
-one all-reduce of its output. The LM head is cut by columns, and its logits are gathered.
+one all-reduce of its output; blocks whose outputs are added need one together
+(`pentarch.plan.reductions`). The LM head is cut by columns, and its logits are gathered.
 """
 
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ from pentarch.contracts.partitioner import Partitioner, PartitionRequest
 from pentarch.errors import InputError
 from pentarch.graph.operators import Attention, Collective, Gather, Gemm, Split
 from pentarch.plan.plan import Degrees, Placement, Plan, Stage
+from pentarch.plan.reductions import reductions
 
 
 class TensorPartitioner(Partitioner):
@@ -60,12 +62,16 @@ def _check_degree(degree: int, devices: int) -> None:
 
 
 def _collectives(request: PartitionRequest, degree: int) -> tuple[Collective, ...]:
-    """Return the all-reduce after each row cut, and the gathers of embeddings and logits."""
+    """Return the all-reduce after each sum of row cuts, and the gathers of embeddings and logits.
+
+    An all-reduce is named for the last operator whose partial sums it reduces.
+    """
     if degree == 1:
         return ()
     found: list[Collective] = []
+    reduced = {reduction.last.name for reduction in reductions(request.graphs[0])}
     for operator in request.graphs[0].operators:
-        if isinstance(operator, Gemm) and operator.split is Split.ROWS:
+        if isinstance(operator, Gemm) and operator.name in reduced:
             found.append(_after(operator, "all_reduce", request.workload.hidden, request, degree))
         elif (
             isinstance(operator, Gather)
@@ -97,7 +103,23 @@ def _notes(request: PartitionRequest, degree: int) -> tuple[str, ...]:
         for operator in request.graphs[0].operators
         if isinstance(operator, Attention) and operator.kv_heads < degree
     }
-    return tuple(
+    heads_notes = tuple(
         f"{heads} key-value heads are fewer than the tensor degree {degree}: each is replicated"
         for heads in sorted(replicated)
+    )
+    return heads_notes + _sum_notes(request, degree)
+
+
+def _sum_notes(request: PartitionRequest, degree: int) -> tuple[str, ...]:
+    """Return which operators share an all-reduce, once for all layer groups."""
+    if degree == 1:
+        return ()
+    shared = {
+        tuple(gemm.name.removeprefix(f"{gemm.layer}.") for gemm in reduction.gemms): None
+        for reduction in reductions(request.graphs[0])
+        if len(reduction.gemms) > 1
+    }
+    return tuple(
+        f"partial sums of {' and '.join(names)} are added on each device and reduced once"
+        for names in shared
     )

@@ -19,6 +19,7 @@ from pentarch.mapping.launching import started
 from pentarch.testing import BackendConformance
 from pentarch_gpu.backend import GpuBackend
 from pentarch_gpu.device import CALIBRATED, GpuDevice
+from pentarch_gpu.priors import priors_of
 
 
 class TestGpuConformance(BackendConformance):
@@ -219,6 +220,17 @@ def test_formats_have_an_efficiency_and_an_energy_of_their_own(h100: GpuDevice) 
     assert own.format_efficiency["fp8"].item() == 0.9
     assert own.mac_j["fp8"].item() == pytest.approx(plain.mac_j["fp8"].item())
     assert own.mac_j["bf16"].item() == pytest.approx(2 * plain.mac_j["bf16"].item())
+
+
+def test_a_multiply_add_of_vector_units_is_expected_to_cost_more_than_its_arithmetic(
+    h100: GpuDevice,
+) -> None:
+    # FP32 runs in vector units of NVIDIA's and in matrix units of AMD's data-center GPUs.
+    matrix = pa.device("mi210")
+    assert isinstance(matrix, GpuDevice)
+    name = "format_energy.fp32"
+    assert priors_of(h100)[name].value > 2.0 > priors_of(matrix)[name].value == 1.0
+    assert priors_of(h100)["format_energy.fp8"].value == 1.0
 
 
 def test_what_a_fit_may_set_are_fields_of_the_device() -> None:

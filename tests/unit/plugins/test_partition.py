@@ -109,6 +109,37 @@ def test_collectives_move_the_residual_stream_and_the_logits(make_llama: Any) ->
     assert total == 5 * 2 * (1 + 7)
 
 
+@pytest.mark.parametrize(
+    ("shape", "each"),
+    [
+        ({"experts": (8, 2, 0)}, 2),
+        ({"experts": (8, 2, 64)}, 2),  # attention; routed and shared experts together
+        ({"parallel": True}, 1),  # attention and feed-forward block together
+        ({"parallel": True, "experts": (8, 2, 64)}, 1),
+    ],
+)
+def test_blocks_that_are_only_added_share_an_all_reduce_of_the_residual_stream(
+    make_llama: Any, shape: dict[str, Any], each: int
+) -> None:
+    workload = make_llama(counts=(5,), hidden=64, **shape)
+    rows = lowered(workload, tensor(workload, 4)).collective
+    sums = [index for index, name in enumerate(rows.names) if name.endswith("all_reduce")]
+    moved = Counter[str]()
+    for index in sums:
+        moved[rows.phases[index].value] += rows.executions[index] * rows.bytes[index]
+    # 64 values of 2 bytes for each token of each layer: 32 in one prefill, one in each of 7 steps
+    assert moved == {"prefill": each * 5 * 32 * 64 * 2, "decode": each * 5 * 7 * 64 * 2}
+    assert rows.executions[sums].sum() == each * 5 * (1 + 7)
+
+
+def test_a_plan_says_which_operators_share_an_all_reduce(make_llama: Any) -> None:
+    workload = make_llama(counts=(3, 2), windows=(None, 8), experts=(8, 2, 64))
+    assert tensor(workload, 4).notes == (
+        "partial sums of expert_down and shared_down are added on each device and reduced once",
+    )
+    assert tensor(workload, 1).notes == ()
+
+
 def test_one_device_communicates_nothing(make_llama: Any) -> None:
     (stage,) = tensor(make_llama(), 1).stages
     assert stage.collectives == ()
