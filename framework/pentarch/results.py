@@ -227,6 +227,58 @@ class AmountEntry(LedgerEntry):
     """Joules of one query, or USD of the system; all amounts sum to the total."""
 
 
+class InputEffect(Model):
+    """What one weakly graded input does to a verdict, everything else as it is."""
+
+    path: str
+    """The input, as in `inputs.figures`; fields of a device that share the source `*` by name."""
+    grade: str
+    """`asm` or `est`."""
+    source: str
+    """Where it comes from, or why it is plausible."""
+    value: float
+    """What the evaluation rests on, in the unit that the input is stated in."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end."""
+    interval_stated: bool
+    """Whether a source or a prior states the interval; if not, it is a factor of two either way."""
+    figure_low: float | None
+    """The figure that decides the verdict, at the lower end; `None` when it is unknown there."""
+    figure_high: float | None
+    """The same at the upper end."""
+    verdict_low: VerdictKind
+    """The verdict at the lower end."""
+    verdict_high: VerdictKind
+    """The verdict at the upper end."""
+    elasticity: float | None
+    """Relative change of the figure / relative change of the input over the interval (of the
+    logarithms); `None` where one of them is not positive."""
+    flips: bool
+    """Whether the target is met at one of the ends and not as it is, or the other way round."""
+
+
+class Sensitivity(Model):
+    """Which weakly graded inputs move one verdict: those that flip it, those that change it, by size."""
+
+    target: TargetId
+    """The target."""
+    figure: str
+    """Figure that decides the verdict."""
+    value: float | None
+    """Its value."""
+    verdict: VerdictKind
+    """The verdict."""
+    inputs: tuple[InputEffect, ...] = ()
+    """All that change it and those that move its figure most; empty when nothing moves it."""
+    tested: int = 0
+    """Inputs that were changed, one at a time."""
+    untested: tuple[str, ...] = ()
+    """Weakly graded inputs that are no numbers, are 0, or whose ends are no possible machine or
+    stack."""
+
+
 class Inputs(Model):
     """What a result rests on."""
 
@@ -332,6 +384,8 @@ class Evaluation(DeferredModel):
     """What was skipped, clipped or replaced."""
     inputs: Inputs
     """What the result rests on."""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    """Which assumptions move each verdict most; empty unless it was asked for (`--explain`)."""
 
     @property
     def least_margin(self) -> float | None:

@@ -50,7 +50,8 @@ def evaluate(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Explain each listed operator, and where energy and money go."
+            "--explain",
+            help="Explain operators, energy, price, and which assumptions move the verdicts.",
         ),
     ] = False,
     check: options.Check = False,
@@ -66,7 +67,8 @@ def evaluate(
         formats=(weights, activations, kv), runtime=runtime, targets=targets,
         economics=economics, experts=experts, phases=phases,
     )  # fmt: skip
-    found = options.evaluate_at(point, workload=workload, system=system, library=library())
+    where = {"workload": workload, "system": system}
+    found = options.evaluate_at(point, **where, library=library(), explain=explain)
     if as_json:
         print_json(found)
     else:

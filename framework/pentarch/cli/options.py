@@ -171,7 +171,9 @@ def phases(
     }  # fmt: skip
 
 
-def evaluate_at(point: Point, *, workload: str, system: str, library: "Library") -> "Evaluation":
+def evaluate_at(
+    point: Point, *, workload: str, system: str, library: "Library", explain: bool = False
+) -> "Evaluation":
     """Return the evaluation of one system at `point`, judged by its thresholds.
 
     Args:
@@ -179,6 +181,7 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
         workload: Name or path.
         system: Name or path.
         library: Where names are looked up.
+        explain: Whether to find out which assumption moves each verdict most.
     """
     import numpy as np
     from pydantic import ValidationError
@@ -200,6 +203,11 @@ def evaluate_at(point: Point, *, workload: str, system: str, library: "Library")
                 economics=point.terms(),
                 library=library,
             )
-            return api.evaluate(planned)
+            found = api.evaluate(planned)
+            if explain:
+                from pentarch.evaluate.sensitivity import sensitivity
+
+                found = found.replace(sensitivity=sensitivity(planned.prepared))
+            return found
     except ValidationError as error:  # a figure that is not finite: figures of a file are absurd
         raise field_error(error, where=f"evaluation of {workload} on {system}") from None

@@ -115,8 +115,8 @@ def print_evaluation(
         evaluation: What to print.
         console: Where to print; made for 80 columns and more.
         operators: Operators listed at most, those that take most time.
-        explain: Whether the ledgers of energy and cost are drawn as well, and each operator listed
-            is explained.
+        explain: Whether the ledgers of energy and cost are drawn as well, each operator listed is
+            explained, and what the verdicts rest on, as far as that was computed.
     """
     _print_line(console, describe_point(evaluation))
     if not evaluation.feasible:
@@ -135,9 +135,11 @@ def print_evaluation(
         _print_summary(console, "price", evaluation.cost_ledger)
     _print_operators(console, evaluation, operators)
     if explain:
+        from pentarch.cli.assumptions import print_assumptions
         from pentarch.cli.explained import print_explained
 
         print_explained(console, evaluation, operators)
+        print_assumptions(console, evaluation)
     for note in evaluation.notes:
         _print_line(console, f"note: {note}", "dim")
 

@@ -133,7 +133,7 @@ class FakeEvaluator:
             ),
             "energy_j": {}, "tco": {}, "price_parts_usd": {}, "area_mm2": {}, "memory_bytes": {},
             "targets": (), "operators": (), "ledger": (), "energy_ledger": (), "cost_ledger": (),
-            "roofs": (), "notes": (),
+            "roofs": (), "notes": (), "sensitivity": (),
             "inputs": Inputs(hash="0", version="0", grades={}),
         }  # fmt: skip
         evaluation = Evaluation(**values)
