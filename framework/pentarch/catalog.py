@@ -42,9 +42,9 @@ FRAMEWORK = "pentarch"
 IDEAL_RUNTIME = "ideal"
 """The runtime that costs nothing: every default of `Runtime`."""
 _IDEAL_ABOUT = "A perfect software stack: nothing but the hardware's own limits."
-
 _MANY = re.compile(r"^([0-9]{1,9})x(.+)$")
 _ABOUT = re.compile(r"^about:[ \t]+([^\s'\"|>&*!#{\[][^\n]*)$", re.MULTILINE)
+_QUOTED_ABOUT = re.compile(r"^about:[ \t]+(['\"])([^'\"\\\n]*)\1[ \t\r]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,12 @@ class Entry:
         """Its line for lists; empty when the file has none."""
         if self.file is None:
             return _IDEAL_ABOUT
-        text = self.file.read_text(encoding="utf-8-sig")
-        match = _ABOUT.search(text)
-        if match is not None and " #" not in match[1] and not text[match.end() :].startswith("\n "):
-            return match[1].strip()
+        text = self.file.read_bytes().decode("utf-8-sig")
+        plain, quoted = _ABOUT.search(text), _QUOTED_ABOUT.search(text)
+        if plain is not None and " #" not in plain[1] and not text.startswith("\n ", plain.end()):
+            return plain[1].strip()
+        if plain is None and quoted is not None:
+            return " ".join(quoted[2].split())
         about = read_document(self.file, where=self.where).values.get("about", "")
         return " ".join(str(about).split())
 

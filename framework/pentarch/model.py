@@ -1,12 +1,18 @@
 """The frozen pydantic base that every public data type is built on."""
 
+import ast
+import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from functools import cache
+from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -15,7 +21,23 @@ from pydantic import (
 
 from pentarch.errors import FieldError
 
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 M = TypeVar("M", bound=BaseModel)
+
+
+class _Fields:
+    """The fields of a model, described when somebody looks at them."""
+
+    def __get__(self, instance: object, owner: type[BaseModel]) -> "dict[str, FieldInfo]":
+        texts = field_texts(owner)
+        for name, field in owner.__pydantic_fields__.items():
+            if field.description is None:
+                field.description = texts.get(name)
+        return owner.__pydantic_fields__
 
 
 class Model(BaseModel):
@@ -24,12 +46,33 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         validate_default=True,
         defer_build=True,  # listing plug-ins imports models that it never fills
         ser_json_inf_nan="null",
+        ignored_types=(_Fields,),
     )
+
+    # pydantic's `use_attribute_docstrings` reads the source of every model when it is imported.
+    if not TYPE_CHECKING:
+        model_fields = _Fields()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: "CoreSchema", handler: GetJsonSchemaHandler
+    ) -> "JsonSchemaValue":
+        made = handler(core_schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        texts = field_texts(cls)
+        for name, field in cls.__pydantic_fields__.items():
+            shown = properties.get(field.alias or name, properties.get(name))
+            if name not in texts or shown is None:
+                continue
+            # What a field refers to may say the same of itself.
+            meant = handler.resolve_ref_schema(shown) if "$ref" in shown else {}
+            if meant.get("description") != texts[name]:
+                shown.setdefault("description", texts[name])
+        return made
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with `changes`, validated again.
@@ -37,7 +80,7 @@ class Model(BaseModel):
         Raises:
             FieldError: A changed field has a wrong value.
         """
-        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values = {name: getattr(self, name) for name in type(self).__pydantic_fields__}
         return load(type(self), {**values, **changes}, where=type(self).__name__)
 
 
@@ -84,7 +127,7 @@ class DeferredModel(Model):
     def complete(self) -> Self:
         """Compute every field that was deferred, and return the model itself."""
         if self._deferred:
-            values = {name: getattr(self, name) for name in type(self).model_fields}
+            values = {name: getattr(self, name) for name in type(self).__pydantic_fields__}
             object.__setattr__(self, "__dict__", values)  # in order, as if they had never lacked
             self._deferred.clear()
         return self
@@ -136,6 +179,53 @@ class DeferredModel(Model):
         return handler(self.complete())
 
 
+@cache
+def field_texts(model: type[BaseModel]) -> Mapping[str, str]:
+    """Return the strings under the fields of a model, inherited ones included, by field.
+
+    They are read from the source when they are asked for; without a source there are none.
+    """
+    found: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if issubclass(owner, BaseModel) and owner is not BaseModel:
+            own = _texts_of(owner.__module__).get(owner.__qualname__, {})
+            for name in inspect.get_annotations(owner):
+                found.pop(name, None)  # annotated anew: its text is the new one, if it has any
+                if name in own:
+                    found[name] = own[name]
+    return MappingProxyType(found)
+
+
+@cache
+def _texts_of(module: str) -> Mapping[str, Mapping[str, str]]:
+    """Return the strings under annotated names by qualified name of their class."""
+    found: dict[str, Mapping[str, str]] = {}
+
+    def visit(body: Iterable[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                found[prefix + node.name] = _texts_under(node.body)
+                visit(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                visit(node.body, f"{prefix}{node.name}.<locals>.")
+
+    try:
+        visit(ast.parse(inspect.getsource(sys.modules[module])).body, "")
+    except (KeyError, OSError, TypeError):  # made in an interpreter
+        return {}
+    return found
+
+
+def _texts_under(body: list[ast.stmt]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node, below in pairwise(body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            value = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[node.target.id] = inspect.cleandoc(value.value)
+    return found
+
+
 def load(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     """Return `values` as a validated `model`.
 
@@ -151,7 +241,7 @@ def load(model: type[M], values: Mapping[str, Any], *, where: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise field_error(error, where=where, known=model.model_fields) from None
+        raise field_error(error, where=where, known=model.__pydantic_fields__) from None
 
 
 def field_error(error: ValidationError, *, where: str, known: Iterable[str] = ()) -> FieldError:
@@ -162,6 +252,8 @@ def field_error(error: ValidationError, *, where: str, known: Iterable[str] = ()
         where: File or model, for the message.
         known: Fields of the model, among which an unknown one may be a misspelling.
     """
+    from difflib import get_close_matches
+
     problems = error.errors(include_url=False)
     first = problems[0]
     path = _path(first["loc"])

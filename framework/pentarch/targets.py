@@ -6,7 +6,6 @@ One path: a batch of N figures is judged by arrays; one evaluation is a batch of
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,9 @@ from pentarch.units import Flops, Seconds, Usd
 Floats = npt.NDArray[np.float64]
 
 PRICE_ASSUMPTION = "5,000 USD as what an edge product can carry is an assumption of this project"
+
+USUAL_USD = 5000.0
+"""Price of a system that targets ask for where nobody states another."""
 
 
 class Targets(Model):
@@ -35,7 +37,7 @@ class Targets(Model):
     """Target 3: power per PFLOPS, at most."""
     w_basis: Literal["delivered", "peak"] = "delivered"
     """Target 3: mean power / delivered PFLOPS, or full-load power / dense peak."""
-    system_usd: Usd = Field(default=5000.0, gt=0)
+    system_usd: Usd = Field(default=USUAL_USD, gt=0)
     """Target 4: price of one system, at most; the default is an assumption."""
     usd_basis: Literal["price", "bom"] = "price"
     """Target 4: what a buyer pays, or the bill of material."""
@@ -118,11 +120,13 @@ class TargetColumn:
 
 def margin(value: Floats, condition: Condition) -> Floats:
     """Return the signed relative distance to the threshold, positive = met (definitions.md, Verdict and margin)."""
-    distance = (
-        value - condition.threshold if condition.more_is_better else condition.threshold - value
-    )
-    result: Floats = distance / condition.threshold
-    return result
+    return _margins(value, np.array(condition.threshold), np.array(condition.more_is_better))
+
+
+def _margins(values: Floats, thresholds: Floats, more_is_better: npt.NDArray[np.bool_]) -> Floats:
+    distance = np.where(more_is_better, values - thresholds, thresholds - values)
+    found: Floats = distance / thresholds
+    return found
 
 
 def judge_columns(
@@ -139,60 +143,80 @@ def judge_columns(
         One column per target, in the order of `TargetId`.
     """
     tests = _tests(targets)
-    margins = np.full((len(tests.conditions), length), np.nan)
+    values = np.full((len(tests.conditions), length), np.nan)
     for row, condition in enumerate(tests.conditions):
-        values = figures.get(condition.figure)
-        if values is not None:
-            margins[row] = margin(values, condition)
-    passed = np.where(tests.strict, margins > 0, margins >= 0)
+        found = figures.get(condition.figure)
+        if found is not None:
+            values[row] = found
+    judged = _judge(values, tests)
     return tuple(
-        _judge_target(target, rows, margins[rows], passed[rows])
-        for target, rows in tests.by_target.items()
-    )
+        TargetColumn(
+            target=target, met=judged.met[at], known=judged.known[at], margin=judged.margin[at],
+            deciding=judged.deciding[at],
+        )
+        for at, target in enumerate(TargetId)
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """`TargetColumn` of all targets, T of them; arrays of shape (T, N)."""
+
+    met: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    margin: Floats
+    deciding: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tests:
-    """The comparisons of all targets, C of them."""
+    """The comparisons of all targets, C of them; those of a target follow one another."""
 
     conditions: tuple[Condition, ...]
     strict: npt.NDArray[np.bool_]
     """Whether equality misses, (C, 1)."""
-    by_target: Mapping[TargetId, slice]
-    """Which comparisons are whose: those of a target follow one another."""
+    more_is_better: npt.NDArray[np.bool_]
+    """Whether the figure has to reach the threshold, (C, 1)."""
+    thresholds: Floats
+    """What figures are compared with, (C, 1)."""
+    starts: npt.NDArray[np.intp]
+    """First comparison of each target, (T,)."""
+    targets: npt.NDArray[np.intp]
+    """Position of the target of each comparison, (C,)."""
+    numbers: npt.NDArray[np.intp]
+    """Position of each comparison, (C, 1)."""
 
 
 @lru_cache(maxsize=16)
 def _tests(targets: Targets) -> _Tests:
     found = conditions(targets)
-    order = [condition.target for condition in found]
+    order = [list(TargetId).index(condition.target) for condition in found]
     return _Tests(
         conditions=found,
         strict=np.array([[condition.strict] for condition in found]),
-        by_target=MappingProxyType(
-            {
-                target: slice(order.index(target), order.index(target) + order.count(target))
-                for target in TargetId
-            }
+        more_is_better=np.array([[condition.more_is_better] for condition in found]),
+        thresholds=np.array([[float(condition.threshold)] for condition in found]),
+        starts=np.array([order.index(target) for target in range(len(TargetId))]),
+        targets=np.array(order), numbers=np.arange(len(found))[:, None],
+    )  # fmt: skip
+
+
+def _judge(values: Floats, tests: _Tests) -> _Judged:
+    """Judge N designs by the figures of all comparisons, (C, N), NaN where unknown."""
+    starts = tests.starts
+    margins = _margins(values, tests.thresholds, tests.more_is_better)
+    passed = np.where(tests.strict, margins > 0, margins >= 0)  # NaN passes nothing
+    is_known = ~np.isnan(margins)
+    ranked = np.where(is_known, margins, -np.inf)  # what is unknown decides
+    is_least = ranked == np.minimum.reduceat(ranked, starts)[tests.targets]
+    return _Judged(
+        met=np.logical_and.reduceat(passed, starts),
+        known=np.logical_and.reduceat(is_known, starts),
+        margin=np.minimum.reduceat(margins, starts),  # NaN where one is unknown
+        deciding=np.minimum.reduceat(
+            np.where(is_least, tests.numbers, len(tests.conditions)), starts
         ),
     )
-
-
-def _judge_target(
-    target: TargetId, rows: slice, margins: Floats, passed: npt.NDArray[np.bool_]
-) -> TargetColumn:
-    """Judge one target from its conditions, (C, N) each, which begin at `rows`."""
-    is_known = ~np.isnan(margins)
-    known: npt.NDArray[np.bool_] = np.logical_and.reduce(is_known, axis=0)
-    met: npt.NDArray[np.bool_] = np.logical_and.reduce(passed, axis=0)  # NaN passes nothing
-    least, margin_of_all = np.zeros(margins.shape[1], dtype=np.intp), margins[0]
-    if len(margins) > 1:
-        least = np.argmin(np.where(is_known, margins, -np.inf), axis=0)
-        smallest = margins[least, np.arange(margins.shape[1])]
-        margin_of_all = np.where(known, smallest, np.nan)
-    return TargetColumn(
-        target=target, met=met, known=known, margin=margin_of_all, deciding=rows.start + least,
-    )  # fmt: skip
 
 
 _SUPPLIER = {
@@ -231,37 +255,39 @@ def judge(evaluation: Evaluation, targets: Targets | None = None) -> tuple[Verdi
         targets: Thresholds and bases; by default those of definitions.md, Verdict and margin.
     """
     targets = targets or Targets()
-    entries = _tests(targets).conditions
-    figures: dict[str, Floats | None] = {}
-    for condition in entries:
-        value = figure_of(evaluation, condition.figure)
-        figures[condition.figure] = None if value is None else np.array([value])
-    columns = judge_columns(figures, 1, targets)
-    return tuple(
-        _verdict(evaluation, column, entries[int(column.deciding[0])], targets)
-        for column in columns
+    tests = _tests(targets)
+    values = [figure_of(evaluation, condition.figure) for condition in tests.conditions]
+    judged = _judge(np.array([[np.nan if value is None else value] for value in values]), tests)
+    met, known, margin, deciding = (
+        column[:, 0].tolist()
+        for column in (judged.met, judged.known, judged.margin, judged.deciding)
     )
+    return tuple(
+        _verdict(
+            evaluation, tests.conditions[at], values[at],
+            is_met=met[row], margin=margin[row] if known[row] else None, targets=targets,
+        )
+        for row, at in enumerate(deciding)
+    )  # fmt: skip
 
 
 def _verdict(
-    evaluation: Evaluation, column: TargetColumn, condition: Condition, targets: Targets
-) -> Verdict:
-    value = figure_of(evaluation, condition.figure)
-    known = bool(column.known[0])
-    reason = None
-    if not evaluation.feasible and column.target not in (TargetId.COST, TargetId.PROGRAMMABILITY):
-        kind, reason = VerdictKind.INFEASIBLE, evaluation.reason
-    elif not known:
+    evaluation: Evaluation, condition: Condition, value: float | None, *, is_met: bool,
+    margin: float | None, targets: Targets,
+) -> Verdict:  # fmt: skip
+    """Return the verdict on the target of the condition that decides; no margin means unknown."""
+    target, reason = condition.target, None
+    if not evaluation.feasible and target not in (TargetId.COST, TargetId.PROGRAMMABILITY):
+        kind, reason, margin = VerdictKind.INFEASIBLE, evaluation.reason, None
+    elif margin is None:
         kind = VerdictKind.UNKNOWN
         reason = unknown_reason(condition.figure, backend=evaluation.backend)
     else:
-        kind = VerdictKind.MET if bool(column.met[0]) else VerdictKind.MISSED
-    usual = Targets.model_fields["system_usd"].default
-    is_assumed = condition.target is TargetId.COST and targets.system_usd == usual
-    margin_known = known and kind is not VerdictKind.INFEASIBLE
+        kind = VerdictKind.MET if is_met else VerdictKind.MISSED
+    is_assumed = target is TargetId.COST and targets.system_usd == USUAL_USD
     return Verdict(
-        id=column.target, verdict=kind, figure=condition.figure, value=value,
-        threshold=condition.threshold, margin=float(column.margin[0]) if margin_known else None,
-        bottleneck=evaluation.bottleneck if column.target in (TargetId.PROCESSING, TargetId.LATENCY) else None,
+        id=target, verdict=kind, figure=condition.figure, value=value,
+        threshold=condition.threshold, margin=margin,
+        bottleneck=evaluation.bottleneck if target in (TargetId.PROCESSING, TargetId.LATENCY) else None,
         reason=reason, assumption=PRICE_ASSUMPTION if is_assumed else None,
     )  # fmt: skip

@@ -51,6 +51,8 @@ def test_entries_are_listed_by_stem_with_their_about_lines(library_of: MakeLibra
         workload={
             "tiny-3.1.yaml": "kind: workload\nabout: A tiny one.\n",
             "quoted.yaml": 'about: "With: a colon"\n',
+            "double.yaml": 'about: "It\'s \\"so\\""  # not shown\n',
+            "single.yaml": "about: ' Two  # words '\r\nkind: workload\r\n",
             "folded.yaml": "about: >\n  On two\n  lines\n",
             "commented.yaml": "about: Short # not shown\n",
             "continued.yaml": "about: First half\n  and second\n",
@@ -61,8 +63,10 @@ def test_entries_are_listed_by_stem_with_their_about_lines(library_of: MakeLibra
     assert [(entry.name, entry.about) for entry in library.names("workload")] == [
         ("commented", "Short"),
         ("continued", "First half and second"),
+        ("double", 'It\'s "so"'),
         ("folded", "On two lines"),
         ("quoted", "With: a colon"),
+        ("single", "Two # words"),
         ("tiny-3.1", "A tiny one."),
     ]
     assert {entry.plugin for entry in library.names("workload")} == {"fake"}
@@ -72,8 +76,21 @@ def test_listing_does_not_parse_wrong_files(library_of: MakeLibrary) -> None:
     library = library_of(space={"broken.yaml": "about: Broken\nsearch: [1, 2\n"})
 
     assert [entry.about for entry in library.names("space")] == ["Broken"]
+
     with pytest.raises(InputError, match=r"broken\.yaml, line 3, column 1"):
         library.space_text("broken")
+
+
+@pytest.mark.parametrize("line", ["about: Plain.", 'about: "Quoted: yes."', "about: 'Single.'  "])
+def test_a_plain_line_is_read_without_a_parser(
+    library_of: MakeLibrary, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    library = library_of(space={"box.yaml": f"kind: space\n{line}\n"})
+    monkeypatch.setattr("pentarch.catalog.read_document", None)
+
+    assert [entry.about for entry in library.names("space")] == [
+        line.split(":", 1)[1].strip().strip("'\"")
+    ]
 
 
 def test_two_plugins_with_one_entry_are_an_error_that_names_both(

@@ -2,9 +2,11 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
 
 import pytest
-from pydantic import PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from pentarch.errors import FieldError
 from pentarch.model import DeferredModel, Model, load
@@ -28,6 +30,64 @@ def test_the_string_under_a_field_is_its_description() -> None:
     assert (
         Outer.model_json_schema()["properties"]["clock_hz"]["description"] == "Clock of the part."
     )
+
+
+class Listed(Enum):
+    """One of two."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+class Wider(Outer):
+    clock_hz: PositiveFloat = 2e9
+    width: PositiveInt = Field(default=1, alias="broad")
+    """Called otherwise in files."""
+    kind: Listed = Listed.FIRST
+    """One of two."""
+    inner: Inner = Inner(lanes=1)
+    """An inner part."""
+
+
+class Native(BaseModel):
+    """The same fields, described by pydantic itself: what `Model` has to equal."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", frozen=True)
+    name: str
+    """Name of the part."""
+    clock_hz: PositiveFloat = 2e9
+    parts: tuple[Inner, ...] = ()
+    """What it is made of."""
+    width: PositiveInt = Field(default=1, alias="broad")
+    """Called otherwise in files."""
+    kind: Listed = Listed.FIRST
+    """One of two."""
+    inner: Inner = Inner(lanes=1)
+    """An inner part."""
+
+
+@pytest.mark.parametrize("mode", ["validation", "serialization"])
+def test_a_schema_is_the_one_that_pydantic_makes_of_the_same_strings(
+    mode: Literal["validation", "serialization"],
+) -> None:
+    own, native = (model.model_json_schema(mode=mode) for model in (Wider, Native))
+    assert own["properties"] == native["properties"]
+    assert own["$defs"] == native["$defs"]
+
+
+def test_fields_tell_their_descriptions_when_they_are_looked_at() -> None:
+    described = {name: field.description for name, field in Wider.model_fields.items()}
+    assert described == {name: field.description for name, field in Native.model_fields.items()}
+    # Annotated anew without a string: what is inherited is another field.
+    assert described["clock_hz"] is None
+    assert Outer.model_fields["clock_hz"].description == "Clock of the part."
+
+
+def test_a_model_without_a_source_has_no_descriptions() -> None:
+    made: dict[str, Any] = {"Model": Model}
+    exec("class Made(Model):\n    size: int\n    'A size.'\n", made)  # as in an interpreter
+    assert made["Made"].model_fields["size"].description is None
+    assert made["Made"](size=2).size == 2
 
 
 def test_data_is_frozen_and_closed() -> None:

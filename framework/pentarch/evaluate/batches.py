@@ -56,7 +56,7 @@ def describe(
         machine = _machine(backend, View(device, length, columns))
     else:
         swept = columns or {}
-        machine = _join_machines(
+        machine = join_machines(
             backend.name,
             [
                 _machine(
@@ -215,7 +215,16 @@ def check_shape(backend: AnyBackend, request: RowRequest, costs: RowCosts) -> No
             )
 
 
-def _join_machines(backend: str, machines: Sequence[MachineTable]) -> MachineTable:
+def join_machines(backend: str, machines: Sequence[MachineTable]) -> MachineTable:
+    """Return machines of one structure as one batch, in order.
+
+    Args:
+        backend: Name of their back-end, for the message.
+        machines: At least one; what is no number is taken from the first.
+
+    Raises:
+        PluginError: They differ in more than numbers.
+    """
     first = machines[0]
     for index, machine in enumerate(machines):
         if machine.structure != first.structure:

@@ -63,7 +63,7 @@ def evaluation_of(
         partitioner=prepared.plan.partitioner, devices=prepared.plan.devices,
         operating_point=OperatingPoint(
             query=scenario.query, precisions=prepared.precisions, runtime=scenario.runtime.name,
-            degrees=prepared.plan.degrees.model_dump(),
+            degrees=dict(prepared.plan.degrees),
         ),
         feasible=bool(figures.feasibility.fits[index]), reason=figures.feasibility.reason(index),
         ttft_s=value("ttft_s"), tpot_s=value("tpot_s"), query_s=value("query_s"),
@@ -160,17 +160,19 @@ def _bottleneck(figures: Figures, index: int) -> str | None:
     shares: dict[str, float] = defaultdict(float)
     for stage in figures.stages:
         runs = _runs(figures, stage, index)
+        of_phase = np.array([runs[phase] for phase in PHASES])
         for phase, segment in stage.costs.segments.items():
             seconds = float(stage.costs.stack(phase).time()[index])
             shares[segment.bottleneck[index]] += seconds * runs[phase]
         for entry in stage.costs.kinds:
             names = ("nothing", *entry.times.resources, START)
-            terms = np.array([*entry.times.terms, entry.costs.fixed_s])[:, :, index]
+            fixed = entry.costs.fixed_s
+            # The first of equals wins: nothing, where all terms are zero.
+            terms = np.array([np.zeros(fixed.shape), *entry.times.terms, fixed])[:, :, index]
             busy = entry.times.total_s[:, index] * weight_column(entry, index)
-            slowest = np.where(terms.any(axis=0), terms.argmax(axis=0), -1) + 1
-            slowest[entry.is_decode] += len(names)  # one bin per phase and resource
-            busy *= np.where(entry.is_decode, runs[Phase.DECODE], runs[Phase.PREFILL])
-            sums = np.bincount(slowest, weights=busy, minlength=2 * len(names)).tolist()
+            busy *= of_phase[entry.phases]
+            bins = terms.argmax(axis=0) + entry.phases * len(names)  # one per phase and resource
+            sums = np.bincount(bins, weights=busy, minlength=2 * len(names)).tolist()
             for phase, own in zip(PHASES, (sums[: len(names)], sums[len(names) :]), strict=True):
                 if phase in stage.costs.segments:
                     continue

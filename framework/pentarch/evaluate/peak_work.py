@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from pentarch.graph.operators import OperatorKind
 from pentarch.graph.table import AttentionTable, GemmTable
 from pentarch.hardware.columns import Floats
+from pentarch.hardware.machine import MachineTable
 from pentarch.mapping.arithmetic import bits_to_bytes, resolve
 from pentarch.mapping.costs import AnyRows, RowRequest
 from pentarch.mapping.routed import reroute
@@ -45,15 +47,22 @@ def seconds_per_mac(request: RowRequest) -> Floats:
     engine can run.
     """
     pairs = request.memo.of(request.rows, "format pairs", lambda: format_pairs(request.rows))
-    kinds = tuple(dict.fromkeys(pairs))
-    result = np.zeros((1 if len(kinds) <= 1 else len(pairs), request.machine.length))
-    for pair in kinds:
-        product = resolve(request.machine, *pair, request.kind)
-        if product is None:
-            continue
-        if len(kinds) == 1:
-            result[0] = 1.0 / product.peak_macs_per_s
-        else:
+    machine, kind = request.machine, request.kind
+    if len(set(pairs)) == 1:
+        pairs = pairs[:1]
+    return machine.derived.once(
+        ("seconds per mac", kind, pairs), lambda: _seconds_per_mac(machine, kind, pairs)
+    )
+
+
+def _seconds_per_mac(
+    machine: MachineTable, kind: OperatorKind, pairs: tuple[tuple[str, str], ...]
+) -> Floats:
+    """Return the same for products of pairs of formats, shape (P, N), P at least 1."""
+    result = np.zeros((max(len(pairs), 1), machine.length))
+    for pair in dict.fromkeys(pairs):
+        product = resolve(machine, *pair, kind)
+        if product is not None:
             result[[other == pair for other in pairs]] = 1.0 / product.peak_macs_per_s
     return result
 
@@ -73,19 +82,32 @@ def compulsory_bytes(request: RowRequest) -> Floats:
     """
     rows, sequences = request.rows, request.sequences
     if isinstance(rows, GemmTable):
-        stored = rows.k * rows.n * bits_to_bytes(rows.b_formats)
+        stored, has_experts = request.memo.of(rows, "stored", lambda: _stored(rows))
         fetched = 1.0 if request.resident_weights is None else 1.0 - request.resident_weights
-        if not rows.experts.any():
-            result: Floats = np.broadcast_to(stored[:, None] * fetched, sequences.shape)
+        if not has_experts:
+            each = stored if isinstance(fetched, float) else stored * fetched
+            result: Floats = np.broadcast_to(each, sequences.shape)
             return result
         tokens = rows.rows[:, None] * sequences
         experts, visits = rows.experts[:, None], rows.experts_per_token[:, None]
         share = np.minimum(visits / np.maximum(experts, 1.0), 1.0)
         visited = np.where(experts == 0, 1.0, experts * (1.0 - (1.0 - share) ** tokens))
         reroute(rows, tokens, visited, tokens * visits)
-        return stored[:, None] * visited * fetched
+        return stored * visited * fetched
     if isinstance(rows, AttentionTable):
-        words = rows.kv_heads * rows.keys * cached_width(rows)
-        fetched = 1.0 if request.resident_kv is None else 1.0 - request.resident_kv
-        return (words * bits_to_bytes(rows.kv_formats))[:, None] * sequences * fetched
+        cached = request.memo.of(rows, "cached bytes", lambda: _cached_bytes(rows)) * sequences
+        return cached if request.resident_kv is None else cached * (1.0 - request.resident_kv)
     return np.zeros(sequences.shape)
+
+
+def _stored(rows: GemmTable) -> tuple[Floats, bool]:
+    """Return the bytes of one weight of each row, (R, 1), and whether some row has experts."""
+    stored = rows.k * rows.n * bits_to_bytes(rows.b_formats)
+    return stored[:, None], bool(rows.experts.any())
+
+
+def _cached_bytes(rows: AttentionTable) -> Floats:
+    """Return the bytes of keys and values that a row reads for one sequence, (R, 1)."""
+    words = rows.kv_heads * rows.keys * cached_width(rows)
+    found: Floats = (words * bits_to_bytes(rows.kv_formats))[:, None]
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 from pentarch.contracts.partitioner import PartitionRequest, PlanCost
 from pentarch.evaluate.batches import describe
 from pentarch.evaluate.scenario import Scenario, default_precisions, describe_template
-from pentarch.evaluate.stage_costs import select_rows
+from pentarch.evaluate.table_rows import select_rows
 from pentarch.graph.build import build_graph
 from pentarch.graph.graph import WorkloadGraph
 from pentarch.graph.lowering import lower

@@ -57,34 +57,63 @@ def score(machine: MachineTable) -> Floats | None:
     its own roofline. Operators later than the tape-out year are scored; with fewer than five of
     them, or an unknown year, all are.
     """
+    return machine.derived.once("programmability", lambda: _score(machine))
+
+
+def _score(machine: MachineTable) -> Floats | None:
     program = machine.program
     if program is None:
         return None
     if program.needs_new_silicon:
         return np.zeros(machine.length)
     stream = level_bandwidth(machine.levels[0]) / VALUE_BYTES
-    useful = _useful_primitives(program.primitives, stream)
-    absent = np.zeros(stream.shape)
-    entries = reference_operators()
-    named, needed = _needed_primitives()
-    rates = np.array([useful.get(primitive, absent) for primitive in named])
+    named, needed, years = _needed_primitives()
+    fast, made = _useful_primitives(program.primitives, named, stream), program.tape_out_year
+    if machine.length > 1 and _is_uniform(fast) and (made is None or (made == made[0]).all()):
+        one = _share(
+            fast[:, :1].astype(np.float64), needed, years, None if made is None else made[:1]
+        )
+        return np.repeat(one, machine.length)
+    return _share(fast.astype(np.float64), needed, years, made)
+
+
+def _is_uniform(values: npt.NDArray[np.bool_]) -> bool:
+    """Return whether each row of (P, N) has one value."""
+    return bool((values == values[:, :1]).all())
+
+
+def _share(
+    rates: Floats, needed: npt.NDArray[np.intp], years: Floats, made: Floats | None
+) -> Floats:
+    """Return the share of operators that run, (N,).
+
+    Args:
+        rates: 1 where a primitive keeps up and 0 elsewhere, (P, N).
+        needed: Primitives of each operator, (R, positions).
+        years: Of each operator, (R,).
+        made: Tape-out year of each design, (N,); `None` where it is unknown.
+    """
     runs = rates[needed[:, 0]]
     for position in range(1, needed.shape[1]):
         np.minimum(runs, rates[needed[:, position]], out=runs)
     everything = sum_rows(runs) / len(runs)
-    if program.tape_out_year is None:
+    if made is None:
         return everything
     result = everything
-    for year in np.unique(program.tape_out_year):
-        later = runs[[entry.year > year for entry in entries]]
+    for year in made if len(made) == 1 else np.unique(made):
+        later = runs[years > year]
         if len(later) >= FEWEST:
-            result = np.where(program.tape_out_year == year, sum_rows(later) / len(later), result)
+            result = np.where(made == year, sum_rows(later) / len(later), result)
     return result
 
 
 @cache
-def _needed_primitives() -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
-    """Return the primitives that occur, and those of each operator by position, padded: (R, P)."""
+def _needed_primitives() -> tuple[tuple[str, ...], npt.NDArray[np.intp], Floats]:
+    """Return the primitives that occur, those of each operator by position, padded, and its year.
+
+    Returns:
+        P names, and arrays of shape (R, positions) and (R,).
+    """
     entries = reference_operators()
     names = tuple(dict.fromkeys(name for entry in entries for name in entry.primitives))
     most = max(len(entry.primitives) for entry in entries)
@@ -94,16 +123,24 @@ def _needed_primitives() -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
         for entry in entries
     ]
     needed = np.array(table, dtype=np.intp)
-    needed.flags.writeable = False
-    return names, needed
+    years = np.array([entry.year for entry in entries], dtype=np.float64)
+    needed.flags.writeable = years.flags.writeable = False
+    return names, needed, years
 
 
-def _useful_primitives(rates: Mapping[str, Floats], stream: Floats) -> dict[str, Floats]:
-    """Return 1 where a primitive keeps up with memory well enough and 0 elsewhere, (N,) each."""
-    found: dict[str, Floats] = {}
-    for primitive, rate in rates.items():
-        fast = rate > 0
-        if primitive != "gemm":
-            fast = fast & (rate * USEFUL_SLOWDOWN >= stream)
-        found[primitive] = fast.astype(np.float64)
-    return found
+def _useful_primitives(
+    rates: Mapping[str, Floats], named: tuple[str, ...], stream: Floats
+) -> npt.NDArray[np.bool_]:
+    """Return where a primitive keeps up with memory well enough, (P, N).
+
+    Args:
+        rates: Values per second by primitive, (N,) each.
+        named: The primitives, P of them.
+        stream: Values per second that memory delivers, (N,).
+    """
+    absent = np.zeros(stream.shape)
+    found = np.array([rates.get(primitive, absent) for primitive in named])
+    fast: npt.NDArray[np.bool_] = (found > 0) & (found * USEFUL_SLOWDOWN >= stream)
+    if "gemm" in named:  # its own roofline
+        fast[named.index("gemm")] = found[named.index("gemm")] > 0
+    return fast

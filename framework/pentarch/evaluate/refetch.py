@@ -8,7 +8,8 @@ import numpy as np
 from pentarch.evaluate.batches import overrides
 from pentarch.evaluate.decisions import gemm_shape, room_in, scratchpad
 from pentarch.evaluate.design_rows import DesignRows
-from pentarch.evaluate.stage_costs import StageInput, cost_stage, select_rows
+from pentarch.evaluate.stage_costs import StageInput, cost_stage
+from pentarch.evaluate.table_rows import select_rows
 from pentarch.graph.table import GemmTable, OperatorTable
 from pentarch.hardware.columns import Columns, Floats
 from pentarch.hardware.machine import MachineTable

@@ -6,7 +6,13 @@ window by itself (definitions.md, Power cap).
 
 import numpy as np
 
-from pentarch.evaluate.power import clock_ratio, lowest_supply, static_power, unscaled_resources
+from pentarch.evaluate.power import (
+    clock_ratio,
+    idle_clock_w,
+    lowest_supply,
+    static_power,
+    unscaled_resources,
+)
 from pentarch.hardware.columns import Floats
 from pentarch.hardware.machine import MachineTable
 from pentarch.mapping.costs import RowCosts
@@ -38,21 +44,25 @@ def capped_row_seconds(costs: RowCosts, machine: MachineTable) -> Floats:
         if joules is None:
             raise ValueError("an unknown energy was not noticed")
         fixed_j, core_j = (fixed_j + joules, core_j) if name in kept else (fixed_j, core_j + joules)
-    budget = np.maximum(cap - static, 1e-9 * cap)
-    if not (fixed_j + core_j > budget * free).any():
+    over = fixed_j + core_j > (cap - static) * free
+    if not over.any():
         return free
+
+    # What the cap leaves beside leakage, and a trace of it where leakage takes it all.
+    budget = np.maximum(cap - static + machine.power.clock_w, 1e-9 * cap)
     nominal = machine.power.nominal_v
     low = np.broadcast_to(lowest_supply(machine.power), free.shape).copy()
     high = np.broadcast_to(nominal, free.shape).copy()
     for _ in range(STEPS):
         middle = (low + high) / 2
         seconds = _seconds(costs, machine, clock_ratio(machine.power, middle))
-        within = fixed_j + core_j * (middle / nominal) ** 2 <= budget * seconds
+        drawn = fixed_j + core_j * (middle / nominal) ** 2
+        within = drawn + idle_clock_w(machine.power, middle) * seconds <= budget * seconds
         low, high = np.where(within, middle, low), np.where(within, high, middle)
-    over = fixed_j + core_j > budget * free
     slow = _seconds(costs, machine, clock_ratio(machine.power, low))
-    # At the lowest supply the device waits: duty cycling.
-    waiting = (fixed_j + core_j * (low / nominal) ** 2) / budget
+    # At the lowest supply the device waits, and its clocks stand still.
+    drawn = fixed_j + core_j * (low / nominal) ** 2
+    waiting = (drawn + idle_clock_w(machine.power, low) * slow) / budget
     return np.where(over, np.maximum(slow, waiting), free)
 
 

@@ -218,8 +218,7 @@ def test_default_formats_of_a_machine_without_fp8() -> None:
     def offering(*names: str) -> Any:
         groups = {"macs_per_cycle": dict.fromkeys(names, engine.macs_per_cycle["fp8"])}
         own = type(engine)(engine.model, 1, engine.numbers, groups, engine.structure)
-        fields = {name: getattr(machine, name) for name in machine.__slots__}
-        return type(machine)(**{**fields, "engines": (own,)})
+        return replace(machine, engines=(own,))
 
     assert default_precisions(offering("fp8", "bf16")) == (FP8.replace(hidden="bf16"), ())
     chosen, notes = default_precisions(offering("fp32", "bf16", "int8", "fp4"))

@@ -1,5 +1,6 @@
 """The power cap: bisection against closed forms, and what it must never do."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,29 @@ def test_a_cap_that_cannot_be_applied_is_said() -> None:
     found = evaluate(paper_scenario(cap_w=50.0, byte_j=None))
 
     assert any("power cap of paper was not applied" in note for note in found.notes)
+
+
+def test_clocks_of_idle_logic_fall_with_the_clock_and_stand_still_while_waiting() -> None:
+    # f ~ V: of 8 W of idle clocks V^3 are left. 4 W of leakage, 60 J in 1 s at 1 V under 30 W.
+    # At V the phase takes 1 / V s and 60 V^2 J: 60 V^3 + 8 V^3 + 4 = 30, V = (26 / 68)^(1/3).
+    stack = stack_of(array_s=1.0, memory_s=0.0)
+
+    def capped(cap_w: float) -> PhasePower:
+        found = machine_of(cap_w=cap_w, static_w=12.0)
+        numbers = {**found.power.numbers, "clock_w": np.array([8.0])}
+        on = replace(found, power=replace(found.power, numbers=numbers))
+        return cap_phase(load_of(stack, {"array": np.array([60.0])}), on)
+
+    found, supply = capped(30.0), (26.0 / 68.0) ** (1 / 3)
+    assert found.clock_ratio[0] == pytest.approx(supply)
+    assert found.dynamic_j is not None
+    assert found.saved_w == pytest.approx(8.0 * (1.0 - supply**3))
+    drawn = 12.0 - found.saved_w + found.dynamic_j / found.seconds
+    assert drawn == pytest.approx(30.0)
+    # At 0.5 V: 2 s, 15 J, 1 W of idle clocks. 6 W leave 2 beside leakage: (15 + 1 * 2) / 2 s.
+    waits = capped(6.0)
+    assert waits.clock_ratio[0] == pytest.approx(0.5)
+    assert waits.seconds[0] == pytest.approx(8.5)
+    assert waits.saved_w == pytest.approx(8.0 - 2.0 / 8.5)
+    assert waits.is_possible[0]
+    assert not capped(3.9).is_possible[0]

@@ -15,7 +15,7 @@ from tests.unit.evaluate.test_serving import pipeline
 
 from pentarch.contracts.partitioner import PartitionRequest
 from pentarch.evaluate.prepare import prepare
-from pentarch.evaluate.stage_costs import select_rows
+from pentarch.evaluate.table_rows import select_rows
 from pentarch.graph.operators import Phase, Split
 from pentarch.plan.plan import Plan
 from pentarch.workload.workload import (

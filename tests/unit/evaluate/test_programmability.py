@@ -89,6 +89,11 @@ def test_designs_of_a_batch_have_years_of_their_own() -> None:
     assert score_of(rates, year=[2022.0, 2023.0, 2022.0]) == pytest.approx([6 / 8, 22 / 24, 6 / 8])
 
 
+def test_designs_that_are_equal_score_as_one_alone() -> None:
+    rates = dict.fromkeys(ALL - {"scan"}, 1e6)
+    assert score_of(rates, year=[2022.0] * 3) == score_of(rates, year=2022.0) * 3
+
+
 def test_new_silicon_for_an_operator_scores_nothing() -> None:
     assert score_of(dict.fromkeys(ALL, 1e6), new_silicon=True) == [0.0]
 

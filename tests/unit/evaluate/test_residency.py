@@ -57,7 +57,7 @@ def decide(
     products = np.array([[[mac_s], [1.0], [1.0], [1.0]]])
     keeping.choose(
         rows() if gemms is None else gemms, products, table(**figures or {}),
-        design(whole, **changes)[:, None].copy(), out,
+        design(whole, **changes)[:, None].copy(), np.full(1, -1), out,
     )  # fmt: skip
     return dict(zip(keeping.OUT_FIELDS, out[:, 0].tolist(), strict=True))
 
@@ -245,7 +245,7 @@ def test_the_kernel_finds_the_least_cost_of_its_choices() -> None:
             attention_decode_s=float(generator.integers(0, 50000)), vector_decode_s=500.0,
         )  # fmt: skip
         out = np.empty((len(keeping.OUT_FIELDS), 1))
-        keeping.choose(gemms, products, figures, one[:, None].copy(), out)
+        keeping.choose(gemms, products, figures, one[:, None].copy(), np.full(1, -1), out)
         expected = reference(gemms, products, figures, one)
         assert out[-1, 0] == pytest.approx(expected, rel=1e-12)
 
