@@ -90,7 +90,7 @@ def _run_stage(
     store: FrontStore | None,
 ) -> StageResult:  # fmt: skip
     scenario, stage, table = prepared.scenario, prepared.plan.stages[index], prepared.tables[index]
-    memory = memory_use(table, machine, scenario.runtime, own)
+    memory = memory_use(table, machine, scenario.runtime, own, batch=micro)
     holding = Holding(memory.weights, memory.kv, micro, float(stage.copies))
     kept = choose_residency(table, machine, holding, scenario.runtime, prepared.memo)
     given = StageInput(

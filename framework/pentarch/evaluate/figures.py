@@ -127,7 +127,8 @@ def _times(stages: tuple[StageResult, ...], deployment: Deployment) -> dict[str,
     waits = steady(
         Load(
             own=own, prompt_s=prefill, slot_s=slot, step_s=decode / max(generated - 1.0, 1.0),
-            prompt_tokens=float(first.table.prompt_tokens), output_tokens=generated,
+            prompt_tokens=float(first.table.prompt_tokens - first.table.cached_tokens),
+            cached_tokens=float(first.table.cached_tokens), output_tokens=generated,
             runtime=first.runtime, together=first.prompts,
         )
     )  # fmt: skip

@@ -59,17 +59,27 @@ def memory_use(
     concurrency: Floats,
     *,
     stage: int = 0,
+    batch: Floats | None = None,
 ) -> MemoryUse:
     """Return what one device of a stage has to hold, and what its memory has room for.
 
     The table counts half a block of the default size per sequence; the runtime's may be another.
+
+    Args:
+        table: The lowered plan.
+        machine: N designs.
+        runtime: Software stack.
+        concurrency: Queries whose KV cache is held, shape (N,).
+        stage: Which stage of the table.
+        batch: Queries that a pass works on, a micro-batch, shape (N,); by default all.
     """
     memory = machine.levels[0]
     capacity = memory.instances * memory.size_bytes * memory.usable * (1.0 - runtime.memory_reserve)
     # The fullest replica decides: queries do not come in fractions.
     queries = np.ceil(concurrency)
+    sharing = queries if batch is None else np.ceil(batch)
     is_static = runtime.scheduler is Scheduler.STATIC
-    tokens = table.live_tokens(queries, prompts=queries if is_static else 1.0)
+    tokens = table.live_tokens(sharing, prompts=sharing if is_static else 1.0)
     lost = (runtime.kv_block_tokens - KV_BLOCK_TOKENS) / 2.0
     per_query = table.kv_bytes_per_query[stage] + table.kv_bytes_per_token[stage] * lost
     ones = np.ones(machine.length)

@@ -29,7 +29,8 @@ def saved_by_mixing(stages: tuple[StageResult, ...], own: Floats) -> Floats:
     table = first.costs.given.table
     nothing = np.zeros(own.shape)
     is_whole = table.chunk_tokens is None or not table.passes(Phase.DECODE)
-    is_whole |= first.costs.given.runtime.scheduler is Scheduler.STATIC
+    is_whole |= table.chunks <= 1.0
+    is_whole |= first.costs.given.runtime.scheduler in (Scheduler.STATIC, Scheduler.PREFILL_FIRST)
     if is_whole or len(stages) > 1 or first.copies > 1 or first.costs.segments:
         return nothing
     mixed = np.minimum((own - 1.0) * table.chunks, table.passes(Phase.DECODE))

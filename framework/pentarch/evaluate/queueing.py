@@ -40,6 +40,8 @@ class Load:
     """Tokens generated, T."""
     runtime: Runtime
     """The stack, whose scheduler decides."""
+    cached_tokens: float = 0.0
+    """Prompt tokens that need no processing."""
     together: Floats | None = None
     """Prompts that a static batch takes through one pass, in which `prompt_s` and `slot_s` are the
     share of one; `None` for all C."""
@@ -68,7 +70,8 @@ class Load:
     @property
     def host_s(self) -> float:
         """Host time of a query before its first pass."""
-        return self.runtime.request_s + self.prompt_tokens * self.runtime.prompt_token_s
+        tokens = self.prompt_tokens + self.cached_tokens
+        return self.runtime.request_s + tokens * self.runtime.prompt_token_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +116,7 @@ def steady(load: Load) -> Waits:
     if is_mixed and is_full.any():
         packed = load.step_s + share * load.slot_s
         pace = np.where(is_full, packed, pace)
-        first = np.where(is_full, (full - decoded) * packed, first)
+        first = np.where(is_full, np.maximum(first, (full - decoded) * packed), first)
     return _waits(first + load.host_s, pace, decoded)
 
 

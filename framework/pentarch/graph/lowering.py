@@ -99,6 +99,7 @@ def lower(
         useful_flops=float(query_flops(workload, query)),
         useful_flops_prefill=float(prefill_flops(workload, query)),
         devices=plan.devices,
+        cached_tokens=query.prefix_tokens,
         chunks=sum(passes.times for passes in prefill),
         steps=None if is_plain else float(sum(passes.times for passes in decode)),
         chunk_tokens=None if query.chunk_tokens is None else longest(prefill),

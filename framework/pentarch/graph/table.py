@@ -194,6 +194,8 @@ class OperatorTable:
     """Largest live activations per token per device of each stage, shape (stages,)."""
     devices: int
     """Devices that the plan reserves."""
+    cached_tokens: int = 0
+    """Prompt tokens whose keys and values are there already."""
     chunks: float = 1.0
     """Forward passes of prefill: more than one where the prompt is processed in chunks."""
     steps: float | None = None

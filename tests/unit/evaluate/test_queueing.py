@@ -9,6 +9,7 @@ from statistics import mean
 import numpy as np
 import pytest
 
+import pentarch as pa
 from pentarch.catalog import default_library
 from pentarch.evaluate.ledger import WAITING
 from pentarch.evaluate.queueing import Load, Waits, burst_s, in_step_s, steady
@@ -271,3 +272,26 @@ def test_a_stack_with_mixed_passes_reports_the_wait_and_where_the_time_goes() ->
     assert sum(shares.values()) == pytest.approx(1.0)
     waited = 2.0 * found["decode_s"][1] / 255 + host
     assert shares[WAITING] == pytest.approx(waited / found["query_s"][1], rel=1e-6)
+
+
+def test_cached_prompt_tokens_take_no_place_in_a_pass() -> None:
+    # 24 new tokens of 1,024: a budget of 8,192 less one token for each that decodes holds some 325.
+    query = pa.Query(prompt_tokens=1024, prefix_tokens=1000, output_tokens=16, concurrency=400)
+    short = pa.Query(prompt_tokens=24, output_tokens=16, concurrency=400)
+    cached, alone = (
+        pa.evaluate(pa.partition("llama-3-8b", "h100_sxm", asked, runtime="vllm"))
+        for asked in (query, short)
+    )
+    # Attention sees a thousand keys more; the pace is that of one pass, not of forty.
+    assert alone.ttft_s < cached.ttft_s < 2.0 * alone.ttft_s
+
+
+@pytest.mark.parametrize("runtime", ["ideal", "vllm", "sglang"])
+def test_a_chunk_as_long_as_the_prompt_changes_nothing(runtime: str) -> None:
+    whole = pa.Query(prompt_tokens=512, output_tokens=64, concurrency=16)
+    planned = [
+        pa.evaluate(pa.partition("llama-3-8b", "h100_sxm", asked, runtime=runtime))
+        for asked in (whole, whole.replace(chunk_tokens=512), whole.replace(chunk_tokens=5000))
+    ]
+    assert len({found.query_s for found in planned}) == 1
+    assert len({found.ttft_s for found in planned}) == 1

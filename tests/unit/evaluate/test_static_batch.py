@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from tests.unit.evaluate.paper import evaluate, paper_scenario, run, value
 
+import pentarch as pa
+from pentarch.evaluate.designs import run_designs
 from pentarch.hardware.runtime import Runtime, Scheduler
 
 STATIC = Runtime(name="static", scheduler=Scheduler.STATIC)
@@ -73,3 +75,18 @@ def test_all_prompts_need_room_for_their_activations() -> None:
     one, four = run(batch()), run(batch(concurrency=4))
     alone, together = one.stages[0].memory, four.stages[0].memory
     assert np.all(together.activations == 4 * alone.activations)
+
+
+def test_a_stage_holds_the_activations_of_its_micro_batch() -> None:
+    # A pipeline of 32 works on 256 queries in 32 micro-batches: 8 prompts at a time in each stage.
+    wide, deep = (
+        pa.partition(
+            "llama-3-8b", "32xh100_sxm", pa.Query(concurrency=load), partitioner="decoder-per-chip",
+            runtime="framework-eager",
+        ).prepared
+        for load in (32, 256)
+    )  # fmt: skip
+    one, eight = (run_designs(prepared, length=1) for prepared in (wide, deep))
+    for small, large in zip(one.stages, eight.stages, strict=True):
+        assert large.memory.activations[0] == 8 * small.memory.activations[0]
+        assert large.memory.kv[0] == 8 * small.memory.kv[0]
