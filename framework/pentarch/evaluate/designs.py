@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
     """Have the allocator keep what batches free, so that the next finds it mapped.
 
     The GNU C library gives large blocks back to the system at once, which maps and clears each page
-    again for the next batch: a third of its time. It raises its limit to the largest block that was
+    again for the next batch. It raises its limit to the largest block that was
     ever freed. Elsewhere this does nothing.
     """
     np.empty(LARGE_BLOCK_BYTES, dtype=np.uint8)

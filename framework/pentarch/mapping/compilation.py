@@ -132,8 +132,7 @@ def _decorate(function: F, *, cached: bool) -> F:
 def _collect_after_compiling() -> None:
     """Let the garbage collector wait while numba compiles, which makes few cycles and many objects.
 
-    It saves an eighth of the time of a compilation. Numba compiles one function at a time, so starts
-    and ends of its events nest.
+    Numba compiles one function at a time, so starts and ends of its events nest.
     """
     import gc
 
